@@ -1,0 +1,281 @@
+"""Checkpoints: spec + safetensors on disk and back; published layouts by explicit name maps; strict both ways.
+
+    folder/model.json          the spec
+    folder/weights.safetensors every tensor by its path in the model
+    folder/codecs.json, tokenizer.json, card.json   how raw values become arrays, and what the weights are
+
+A published layout (config.json + safetensors) is read through a :class:`Published` entry that the zoo registers.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import KW_ONLY, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from sensorium.model import Model, ModelNet
+from sensorium.spec import Spec, from_json
+from sensorium.types import CheckpointError, ConfigError
+
+__all__ = ["Coverage", "load", "PUBLISHED", "Published", "Pretrained", "read_tensors", "save", "write_file", "write_tensors"]
+
+REFUSED = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
+
+
+@dataclass
+class Coverage:
+    """What became of every tensor when a checkpoint was read.
+
+    Args:
+        used: tensor in the file -> parameters it went into.
+        ignored: tensors in the file that are known to be derived or unused, with the reason.
+    """
+
+    used: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    ignored: dict[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        lines = [f"{len(self.used)} tensors used, {len(self.ignored)} known and not needed"]
+        return "\n".join(lines + [f"  {name}: {reason}" for name, reason in sorted(self.ignored.items())])
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How one parameter is made: from ``source`` tensors of the file, by ``make`` (None: the only one, as it is)."""
+
+    source: tuple[str, ...]
+    make: Callable[..., torch.Tensor] | None = None
+
+
+@dataclass(frozen=True)
+class Published:
+    """A published family's layout.
+
+    Args:
+        spec: its config.json -> our spec.
+        rules: (spec, config) -> our parameter's path -> how it is made.
+        ignored: name -> reason, or None if the tensor is not one to be ignored.
+    """
+
+    spec: Callable[[dict[str, Any]], Model]
+    rules: Callable[[Model, dict[str, Any]], dict[str, Rule]]
+    ignored: Callable[[str], str | None] = lambda name: None
+
+
+PUBLISHED: dict[str, Published] = {}
+"""config.json's ``model_type`` (or ``_class_name``) -> layout; the zoo fills it."""
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write all of ``data`` or nothing: a temporary file beside it, flushed to disk, then renamed."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def write_tensors(path: Path, tensors: dict[str, torch.Tensor], info: dict[str, str] | None = None) -> None:
+    """Write safetensors, all or nothing."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, temporary, metadata=info)
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """Read safetensors.
+
+    Raises:
+        CheckpointError: not a whole safetensors file.
+    """
+    path = Path(path)
+    if path.suffix in REFUSED:
+        raise CheckpointError(f"{path.name} may hold a pickle, which can run code; wanted safetensors")
+    if not path.is_file():
+        raise CheckpointError(f"{path} is missing; wanted a safetensors file")
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path.name} is not a whole safetensors file ({str(error)[:80]}); fetch it again") from error
+
+
+def save(model: ModelNet, folder: str | Path, extra: dict[str, bytes] | None = None, dtype: torch.dtype | None = None) -> Path:
+    """Write a model so that :func:`load` reads it back.
+
+    Args:
+        extra: more files of the folder by name (tokenizer.json, codecs.json, card.json).
+        dtype: store floating tensors in this format; None keeps them.
+    """
+    folder = Path(folder)
+    state = {name: value.to(dtype) if dtype and value.is_floating_point() else value for name, value in model.state_dict().items()}
+    write_tensors(folder / "weights.safetensors", state)
+    for name, data in (extra or {}).items():
+        write_file(folder / name, data)
+    write_file(folder / "model.json", model.spec.to_json().encode())
+    return folder
+
+
+def load(folder: str | Path, dtype: torch.dtype = torch.float32, report: Coverage | None = None) -> ModelNet:
+    """Load a model from a folder: ours, or a published layout.
+
+    Args:
+        folder: holds model.json, or config.json, beside safetensors.
+        report: filled with what became of every tensor.
+
+    Raises:
+        CheckpointError: anything missing, unexpected, torn or of a wrong shape, by name.
+    """
+    folder = Path(folder)
+    report = report if report is not None else Coverage()
+    if (folder / "model.json").is_file():
+        try:
+            spec = from_json((folder / "model.json").read_text(encoding="utf-8"))
+        except ConfigError as error:
+            raise CheckpointError(f"{folder.name}/model.json: {error}") from error
+        tensors = read_tensors(folder / "weights.safetensors")
+        rules = {name: Rule((name,)) for name in spec.build(device="meta").state_dict()}
+        ignored = _nothing_ignored
+    elif (folder / "config.json").is_file():
+        spec, rules, ignored, tensors = _published(folder)
+    else:
+        raise CheckpointError(f"{folder} has neither model.json nor config.json; give the folder of a saved model")
+    model = spec.build(device="meta", dtype=dtype)
+    _fill(model, tensors, rules, ignored, report, dtype)
+    model.folder = folder
+    return model.eval()
+
+
+def _nothing_ignored(name: str) -> str | None:
+    return None
+
+
+def _published(folder: Path) -> tuple[Model, dict[str, Rule], Callable[[str], str | None], dict[str, torch.Tensor]]:
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise CheckpointError(f"{folder.name}/config.json is not JSON; fetch it again") from error
+    kind = config.get("model_type") or config.get("_class_name")
+    if kind not in PUBLISHED:
+        raise CheckpointError(f"{folder.name}/config.json is of kind {kind!r}; known kinds: {', '.join(sorted(PUBLISHED))}")
+    entry = PUBLISHED[kind]
+    try:
+        spec = entry.spec(config)
+        rules = entry.rules(spec, config)
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(f"{folder.name}/config.json of kind {kind!r} lacks or misuses {error}") from error
+    return spec, rules, entry.ignored, _sharded(folder)
+
+
+def _sharded(folder: Path) -> dict[str, torch.Tensor]:
+    """All tensors of a published folder, from one file or from the shards its index names."""
+    index = next(iter(sorted(folder.glob("*.safetensors.index.json"))), None)
+    if index is not None:
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        if any(Path(name).name != name for name in names):
+            raise CheckpointError(f"{index.name} names files outside its folder; refused")
+    else:
+        names = sorted(path.name for path in folder.glob("*.safetensors"))
+    if not names:
+        found = [path.name for path in folder.iterdir() if path.suffix in REFUSED]
+        raise CheckpointError(f"{folder} has no safetensors" + (f"; {found} may hold pickles and are refused" if found else ""))
+    tensors: dict[str, torch.Tensor] = {}
+    for name in names:
+        tensors.update(read_tensors(folder / name))
+    return tensors
+
+
+def _fill(model: nn.Module, tensors: dict[str, torch.Tensor], rules: dict[str, Rule], ignored: Callable[[str], str | None],
+          report: Coverage, dtype: torch.dtype) -> None:
+    """Put every tensor in its place; all problems in one error."""
+    wanted = dict(model.state_dict())
+    problems, ready = [], {}
+    for name, place in wanted.items():
+        rule = rules.get(name)
+        if rule is None:
+            problems.append(f"no rule makes {name}")
+            continue
+        missing = [source for source in rule.source if source not in tensors]
+        if missing:
+            problems.append(f"missing tensor {', '.join(missing)} (for {name})")
+            continue
+        values = [tensors[source] for source in rule.source]
+        value = values[0] if rule.make is None else rule.make(*values)
+        if tuple(value.shape) != tuple(place.shape):
+            problems.append(f"{rule.source[0]} has shape {tuple(value.shape)}, wanted {tuple(place.shape)} for {name}")
+            continue
+        ready[name] = value.to(dtype) if value.is_floating_point() else value
+        for source in rule.source:
+            report.used[source] = (*report.used.get(source, ()), name)
+    for name in tensors:
+        if name in report.used:
+            continue
+        reason = ignored(name)
+        if reason is None:
+            problems.append(f"unexpected tensor {name}")
+        else:
+            report.ignored[name] = reason
+    if problems:
+        shown = "; ".join(problems[:8]) + (f"; and {len(problems) - 8} more" if len(problems) > 8 else "")
+        raise CheckpointError(f"the weights do not fit the model: {shown}")
+    model.load_state_dict(ready, assign=True)
+    for module in model.modules():  # buffers that are computed, not stored, were made on the meta device
+        for name, buffer in list(module.named_buffers(recurse=False)):
+            if buffer.is_meta:
+                module.register_buffer(name, type(module)(module.spec).get_buffer(name), persistent=False)
+
+
+@dataclass(frozen=True, repr=False)
+class Pretrained(Spec):
+    """A part borrowed from a saved model, with its weights.
+
+    Args:
+        folder: of the saved model (ours or published).
+        part: path inside it, e.g. "encoders.image" or "decoder"; "" is the whole.
+        frozen: its weights are not trained.
+    """
+
+    folder: str
+    _: KW_ONLY
+    part: str = ""
+    frozen: bool = False
+
+    def resolve(self) -> Spec:
+        folder = Path(self.folder)
+        if (folder / "model.json").is_file():
+            spec: Any = from_json((folder / "model.json").read_text(encoding="utf-8"))
+        else:
+            spec = _published(folder)[0]
+        for step in self.part.split(".") if self.part else []:
+            spec = spec[step] if isinstance(spec, dict) else vars(spec)[step]
+        return spec
+
+    def build(self) -> nn.Module:
+        with torch.device("cpu"):
+            module = load(self.folder).get_submodule(self.part)
+        return module.requires_grad_(not self.frozen).train()

@@ -1,0 +1,1 @@
+"""Codecs: the raw world to arrays and tokens, and back."""

@@ -1,0 +1,256 @@
+"""Where the corpus comes from: pinned packages with their licences, and a downloader that resumes and checks.
+
+A package is data here: its tarball is fetched, its sha256 checked, and single files are read out of it. No package code ever runs.
+
+    PACKAGES, CLIPART      what is fetched: name, version, sha256, licence, attribution
+    STYLES                 which package draws which style, and which styles are relatives (one family)
+    fetch                  url -> file: continues a ``.part`` file, checks the hash, renames in one step
+    read_members           files out of a tarball, without unpacking it to disk
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import tarfile
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from sensorium.types import ConfigError, MediaError
+
+__all__ = ["CLIPART", "DebianPackage", "fetch", "fetch_package", "npm_registry", "Package", "PACKAGES", "read_members", "sha256_of",
+           "Style", "STYLES"]
+
+NPM_DEFAULT = "https://registry.npmjs.org"
+_CHUNK = 1 << 18
+_TIMEOUT_S = 60.0
+
+
+@dataclass(frozen=True)
+class Package:
+    """One npm package at one version.
+
+    Args:
+        name: on the npm registry, with its scope.
+        version: exact.
+        sha256: of the tarball, in hex.
+        licence: SPDX name, as the package states it.
+        attribution: the credit that the licence asks for.
+        takes: what is read out of it, for the documentation.
+    """
+
+    name: str
+    version: str
+    sha256: str
+    licence: str
+    attribution: str
+    takes: str
+
+    @property
+    def file_name(self) -> str:
+        """The tarball's name in a folder of downloads."""
+        return f"{self.name.lstrip('@').replace('/', '-')}-{self.version}.tgz"
+
+    def url(self, registry: str) -> str:
+        """Where the registry keeps the tarball."""
+        return f"{registry.rstrip('/')}/{self.name}/-/{self.name.rsplit('/', 1)[-1]}-{self.version}.tgz"
+
+
+@dataclass(frozen=True)
+class DebianPackage:
+    """One Debian package at one version; see :class:`Package`. ``file_name`` is what ``apt-get download`` writes."""
+
+    name: str
+    version: str
+    sha256: str
+    licence: str
+    attribution: str
+    takes: str
+
+    @property
+    def file_name(self) -> str:
+        return f"{self.name}_{self.version.replace(':', '%3a')}_all.deb"
+
+
+@dataclass(frozen=True)
+class Style:
+    """One way of drawing the concepts.
+
+    Args:
+        name: short name; the folder of its pictures.
+        package: key in ``PACKAGES``.
+        family: styles by the same hand share it: a held-out picture of a family seen in training is an easier test.
+        join: how a drawing finds its concept: "characters" (the package maps code points), "names" (by its name; see ``names``) or
+            "files" (one picture file per code point sequence).
+    """
+
+    name: str
+    package: str
+    family: str
+    join: str
+
+    def __post_init__(self) -> None:
+        if self.join not in ("characters", "names", "files"):
+            raise ConfigError(f"style {self.name}: got join={self.join!r}, wanted 'characters', 'names' or 'files'")
+
+
+PACKAGES: Mapping[str, Package] = {
+    "emojibase": Package(
+        "emojibase-data", "17.0.0", "d01d0e2ca4e22cb402679532155342c71e2e871f25c32223c013b8b166ebdf5a", "MIT", "Emojibase by Miles Johnson; names and keywords from Unicode CLDR",
+        "English and Chinese labels and keywords, groups"),
+    "twemoji": Package(
+        "@iconify-json/twemoji", "1.2.5", "19046dff7d8707ce96212ec86468b36ac5f8e60409629dd13f809265c6d0ebb7", "CC-BY-4.0", "Twemoji, copyright Twitter, Inc and other contributors",
+        "SVG drawings"),
+    "noto": Package(
+        "@iconify-json/noto", "1.2.9", "3e918d88fc945c0bb3d468dbace6f88caef67f01c9f0e7bcae0915a042e8f1ad", "Apache-2.0", "Noto Emoji, copyright Google Inc", "SVG drawings"),
+    "noto-v1": Package(
+        "@iconify-json/noto-v1", "1.2.5", "2bf62c26c2c2884aa99e90aec942cdaee17a5921f05690694f4978ad4b017c37", "Apache-2.0", "Noto Emoji version 1 (blobs), copyright Google Inc", "SVG drawings"),
+    "emojione": Package(
+        "@iconify-json/emojione", "1.2.3", "26a14f44284407e8bcde91799388dca2bfd91dbcd55a97f425524a1c5b73610e", "CC-BY-4.0", "Emoji One 2.3 / EmojiTwo, copyright Ranks.com Inc and EmojiTwo",
+        "SVG drawings"),
+    "fxemoji": Package(
+        "@iconify-json/fxemoji", "1.2.2", "f3e72b3c59d05e1db03b7e308d55c0d05bd7ba3f625a90da1b79313c12858eef", "Apache-2.0", "FxEmojis (Firefox OS), copyright Mozilla Foundation",
+        "SVG drawings"),
+    "streamline": Package(
+        "@iconify-json/streamline-emojis", "1.2.4", "5dac87c876b322500989828c5823143e0100d78881627a2e4081a4b897cbfdbc", "CC-BY-4.0", "Streamline Emojis, copyright Streamline (Webalys)",
+        "SVG drawings"),
+    "fluent-flat": Package(
+        "@iconify-json/fluent-emoji-flat", "1.2.6", "7d064769dee690815f823bc5bcc511d957198caf9f5edd8dd9c1aa48a6aeb175", "MIT", "Fluent Emoji, copyright Microsoft Corporation",
+        "SVG drawings"),
+    "fluent-color": Package(
+        "@iconify-json/fluent-emoji", "1.2.7", "8044210dbf11e016d4de85f15d01a243423bd832457e7e2491df1b751c0e272b", "MIT", "Fluent Emoji, copyright Microsoft Corporation", "SVG drawings"),
+    "fluent-3d": Package(
+        "@lobehub/fluent-emoji-3d", "1.1.0", "c1bb7eee7de090205a232518a9ab4adb3df458bfbe8a1f78232991194c8b2e58", "MIT", "Fluent Emoji, copyright Microsoft Corporation; packed by LobeHub",
+        "WebP pictures, 256 px"),
+}
+
+CLIPART = DebianPackage(
+    "openclipart-png", "1:0.18+dfsg-19", "f07f1545a2970c2cf3fa339bc2405da1a95cf2b1827bfa05bf73eb1c20291c02", "public domain",
+    "Open Clip Art Library 0.18 and the artists named in each picture", "PNG pictures with titles and keywords")
+
+STYLES: tuple[Style, ...] = (
+    Style("twemoji", "twemoji", "twemoji", "characters"),
+    Style("noto", "noto", "noto", "characters"),
+    Style("noto-v1", "noto-v1", "noto", "names"),
+    Style("emojione", "emojione", "emojione", "names"),
+    Style("fxemoji", "fxemoji", "fxemoji", "names"),
+    Style("streamline", "streamline", "streamline", "names"),
+    Style("fluent-flat", "fluent-flat", "fluent", "characters"),
+    Style("fluent-color", "fluent-color", "fluent", "names"),
+    Style("fluent-3d", "fluent-3d", "fluent", "files"),
+)
+
+
+def npm_registry(environment: Mapping[str, str] | None = None) -> str:
+    """The npm registry to use: ``NPM_CONFIG_REGISTRY``, then what ``npm config`` says, then the public one.
+
+    Args:
+        environment: variables to look in; None for the process's own.
+    """
+    variables = os.environ if environment is None else environment
+    for key in ("NPM_CONFIG_REGISTRY", "npm_config_registry"):
+        if variables.get(key):
+            return variables[key]
+    npm = shutil.which("npm", path=variables.get("PATH"))
+    if npm:
+        answer = subprocess.run([npm, "config", "get", "registry"], capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
+        if answer.returncode == 0 and answer.stdout.strip().startswith("http"):
+            return answer.stdout.strip()
+    return NPM_DEFAULT
+
+
+def sha256_of(path: Path) -> str:
+    """The sha256 of a file, in hex."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def fetch(url: str, path: Path, sha256: str, advance: Callable[[int, int], None] | None = None) -> Path:
+    """Bring ``url`` to ``path``: nothing to do if it is there and right, otherwise continue or start the download.
+
+    The bytes go to ``path.part``; only a complete file with the wanted hash gets the final name. A killed download goes on where it
+    stopped.
+
+    Args:
+        url: http, https or file address.
+        path: where the file shall lie.
+        sha256: wanted hash, in hex.
+        advance: called with (bytes so far, bytes in all or 0 if unknown).
+
+    Returns:
+        ``path``.
+
+    Raises:
+        MediaError: cannot be reached, or its hash is not the wanted one (the wrong bytes are removed).
+    """
+    if path.is_file():
+        _check(path, sha256, url)
+        return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    try:
+        _download(url, part, advance or (lambda done, total: None))
+    except (urllib.error.URLError, OSError) as error:
+        raise MediaError(f"{url} cannot be fetched ({error}); wanted {path.name}. Run again to go on from {part.name}, or put the file "
+                         f"into {path.parent} by hand") from error
+    _check(part, sha256, url)
+    os.replace(part, path)
+    return path
+
+
+def _check(path: Path, sha256: str, url: str) -> None:
+    got = sha256_of(path)
+    if got != sha256:
+        path.unlink()
+        raise MediaError(f"{path.name} from {url}: got sha256 {got}, wanted {sha256}; the file was removed, run again")
+
+
+def _download(url: str, part: Path, advance: Callable[[int, int], None]) -> None:
+    """Append what is missing of ``url`` to ``part``; start over when the server does not continue."""
+    had = part.stat().st_size if part.is_file() else 0
+    request = urllib.request.Request(url, headers={"Range": f"bytes={had}-"} if had else {})
+    try:
+        reply = urllib.request.urlopen(request, timeout=_TIMEOUT_S)
+    except urllib.error.HTTPError as error:
+        if error.code == 416 and had:  # nothing after what we have: the hash decides whether it is the whole file
+            return
+        raise
+    with reply:
+        continues = had and reply.status == 206
+        total = int(reply.headers.get("Content-Length") or 0) + (had if continues else 0)
+        done = had if continues else 0
+        with open(part, "ab" if continues else "wb") as file:
+            while chunk := reply.read(_CHUNK):
+                file.write(chunk)
+                done += len(chunk)
+                advance(done, total)
+    if total and done < total:
+        raise OSError(f"the connection ended after {done} of {total} bytes")
+
+
+def fetch_package(package: Package, folder: Path, registry: str, advance: Callable[[int, int], None] | None = None) -> Path:
+    """The tarball of an npm package in ``folder``, downloaded if it is not there; see :func:`fetch`."""
+    return fetch(package.url(registry), folder / package.file_name, package.sha256, advance)
+
+
+def read_members(tarball: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
+    """Files of an npm tarball: (path below its ``package`` folder, content), in the tarball's order.
+
+    Raises:
+        MediaError: not a readable tarball.
+    """
+    try:
+        with tarfile.open(tarball, "r:gz") as tar:
+            for member in tar:
+                name = member.name.split("/", 1)[-1]
+                if member.isfile() and wanted(name):
+                    content = tar.extractfile(member)
+                    assert content is not None
+                    yield name, content.read()
+    except (tarfile.TarError, EOFError, OSError) as error:
+        raise MediaError(f"{tarball} is not a readable npm tarball ({error}); remove it and run again") from error

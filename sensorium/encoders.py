@@ -1,0 +1,278 @@
+"""Encoders: arrays or token ids in, features (B, P, D) out.
+
+Letters: B batch, C channels, H W pixels, P patches, T length, D width.
+
+    VisionEncoder    pixels -> patches -> transformer          CLIP, SigLIP, LLaVA, Flamingo
+    PyramidEncoder   pixels -> convolutions, halving           small pictures, little data
+    TextEncoder      ids -> embeddings + places -> transformer CLIP, SigLIP
+    Vocabulary       ids -> embeddings                         what a decoder reads
+    LabelEncoder     class -> one embedding                    DiT
+"""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY, dataclass
+
+import torch
+from torch import nn
+
+from sensorium.layers.patches import PyramidNet
+from sensorium.layers.stack import Stack
+from sensorium.spec import Spec
+from sensorium.types import Features, ShapeError
+
+__all__ = ["LabelEncoder", "PyramidEncoder", "TextEncoder", "VisionEncoder", "Vocabulary"]
+
+
+@dataclass(frozen=True, repr=False)
+class VisionEncoder(Spec):
+    """A vision transformer.
+
+    Args:
+        size, patch: pixels on a side of the picture and of a patch.
+        width, depth, heads, hidden, act, eps: of the transformer; hidden None is 4 D.
+        channels: of the picture.
+        first: put a learned class token before the patches.
+        patch_bias: bias of the patch projection.
+        pre_norm: normalise before the first block (CLIP).
+        final_norm: normalise after the last block; LLaVA reads an inner layer and has none.
+
+    Source: ViT (2010.11929); CLIP (2103.00020); SigLIP (2303.15343).
+    """
+
+    _: KW_ONLY
+    size: int
+    patch: int
+    width: int
+    depth: int
+    heads: int
+    hidden: int | None = None
+    act: str = "quick_gelu"
+    eps: float = 1e-5
+    channels: int = 3
+    first: bool = True
+    patch_bias: bool = False
+    pre_norm: bool = True
+    final_norm: bool = True
+
+    @property
+    def patches(self) -> int:
+        """Positions in the output."""
+        return (self.size // self.patch) ** 2 + int(self.first)
+
+    @property
+    def stack(self) -> Stack:
+        """The transformer inside."""
+        return Stack(self.width, self.depth, self.heads, hidden=self.hidden, act=self.act, eps=self.eps, final_norm=self.final_norm)
+
+    def check(self) -> list[str]:
+        return [] if self.size % self.patch == 0 else [f"size {self.size} does not divide into patches of {self.patch}"]
+
+    def build(self) -> VisionEncoderNet:
+        return VisionEncoderNet(self)
+
+
+class VisionEncoderNet(nn.Module):
+    """The module of :class:`VisionEncoder`."""
+
+    def __init__(self, spec: VisionEncoder) -> None:
+        super().__init__()
+        self.spec = spec
+        self.patch = nn.Conv2d(spec.channels, spec.width, spec.patch, spec.patch, bias=spec.patch_bias)
+        self.first = nn.Parameter(torch.randn(spec.width) * spec.width**-0.5) if spec.first else None
+        self.position = nn.Parameter(torch.randn(spec.patches, spec.width) * spec.width**-0.5)
+        self.pre_norm = nn.LayerNorm(spec.width, eps=spec.eps) if spec.pre_norm else nn.Identity()
+        self.stack = spec.stack.build()
+
+    def forward(self, image_BCHW: torch.Tensor) -> Features:
+        """Encode pictures of the spec's size."""
+        wanted = (self.spec.channels, self.spec.size, self.spec.size)
+        _check_pixels(image_BCHW, wanted)
+        x_BPD = self.patch(image_BCHW).flatten(2).transpose(1, 2)
+        if self.first is not None:
+            x_BPD = torch.cat([self.first.expand(len(x_BPD), 1, -1), x_BPD], dim=1)
+        return Features(self.stack(self.pre_norm(x_BPD + self.position)))
+
+
+@dataclass(frozen=True, repr=False)
+class PyramidEncoder(Spec):
+    """A small residual convolutional network that halves the picture at every stage.
+
+    Where a few thousand pictures are all there is, convolutions learn from fewer of them than a vision transformer.
+
+    Args:
+        size: pixels on a side; a multiple of 2 ** stages.
+        widths, blocks: channels and residual blocks of each stage.
+    """
+
+    _: KW_ONLY
+    size: int
+    widths: tuple[int, ...] = (24, 64, 128, 256)
+    blocks: tuple[int, ...] = (1, 1, 2, 2)
+    channels: int = 3
+
+    @property
+    def width(self) -> int:
+        return self.widths[-1]
+
+    @property
+    def side(self) -> int:
+        """Features on a side of the output grid."""
+        return self.size // 2 ** len(self.widths)
+
+    @property
+    def patches(self) -> int:
+        """Positions in the output."""
+        return self.side**2
+
+    def check(self) -> list[str]:
+        problems = []
+        if len(self.widths) != len(self.blocks):
+            problems.append(f"{len(self.widths)} widths and {len(self.blocks)} blocks; give one of each for every stage")
+        if self.size % 2 ** len(self.widths):
+            problems.append(f"size {self.size} cannot be halved {len(self.widths)} times")
+        problems += [f"width {width} is not a multiple of 8 (the norm's groups)" for width in self.widths if width % 8]
+        return problems
+
+    def build(self) -> PyramidEncoderNet:
+        return PyramidEncoderNet(self)
+
+
+class PyramidEncoderNet(nn.Module):
+    """The module of :class:`PyramidEncoder`."""
+
+    def __init__(self, spec: PyramidEncoder) -> None:
+        super().__init__()
+        self.spec = spec
+        self.pyramid = PyramidNet(spec.channels, spec.widths, spec.blocks)
+
+    def forward(self, image_BCHW: torch.Tensor) -> Features:
+        """Encode pictures of the spec's size."""
+        _check_pixels(image_BCHW, (self.spec.channels, self.spec.size, self.spec.size))
+        return Features(self.pyramid(image_BCHW))
+
+
+@dataclass(frozen=True, repr=False)
+class TextEncoder(Spec):
+    """A text transformer with learned places.
+
+    Args:
+        vocab, context: ids known and longest text.
+        width, depth, heads, hidden, act, eps: of the transformer.
+        causal: each token sees only what came before (CLIP).
+        end: id whose first occurrence is the last token (CLIP); None takes the last place (SigLIP).
+    """
+
+    _: KW_ONLY
+    vocab: int
+    context: int
+    width: int
+    depth: int
+    heads: int
+    hidden: int | None = None
+    act: str = "quick_gelu"
+    eps: float = 1e-5
+    causal: bool = True
+    end: int | None = None
+
+    @property
+    def stack(self) -> Stack:
+        """The transformer inside."""
+        return Stack(self.width, self.depth, self.heads, hidden=self.hidden, act=self.act, eps=self.eps,
+                     rule="causal" if self.causal else "full")
+
+    def build(self) -> TextEncoderNet:
+        return TextEncoderNet(self)
+
+
+class TextEncoderNet(nn.Module):
+    """The module of :class:`TextEncoder`."""
+
+    def __init__(self, spec: TextEncoder) -> None:
+        super().__init__()
+        self.spec = spec
+        self.token = nn.Embedding(spec.vocab, spec.width)
+        self.position = nn.Parameter(torch.randn(spec.context, spec.width) * 0.01)
+        nn.init.normal_(self.token.weight, std=0.02)
+        self.stack = spec.stack.build()
+
+    def forward(self, token_BT: torch.Tensor) -> Features:
+        """Encode ids, padded on the right (what stands after the end token is never seen by it)."""
+        _check_tokens(token_BT, self.spec.context)
+        x_BTD = self.stack(self.token(token_BT) + self.position[: token_BT.shape[1]])
+        last_B = None if self.spec.end is None else (token_BT == self.spec.end).int().argmax(dim=-1)
+        return Features(x_BTD, last_B)
+
+
+@dataclass(frozen=True, repr=False)
+class Vocabulary(Spec):
+    """Token embeddings, as a decoder reads them.
+
+    Args:
+        size: ids known.
+        width: D.
+        std: of the initial weights.
+    """
+
+    size: int
+    width: int
+    std: float = 0.02
+
+    def build(self) -> VocabularyNet:
+        return VocabularyNet(self)
+
+
+class VocabularyNet(nn.Module):
+    """The module of :class:`Vocabulary`."""
+
+    def __init__(self, spec: Vocabulary) -> None:
+        super().__init__()
+        self.spec = spec
+        self.token = nn.Embedding(spec.size, spec.width)
+        nn.init.normal_(self.token.weight, std=spec.std)
+
+    def forward(self, token_BT: torch.Tensor) -> Features:
+        """(B, T) ids -> features."""
+        return Features(self.token(token_BT))
+
+
+@dataclass(frozen=True, repr=False)
+class LabelEncoder(Spec):
+    """One embedding a class, and one more for "no class", which guidance subtracts.
+
+    Args:
+        classes: numbered from 0; -1 is "no class".
+        width: D.
+    """
+
+    classes: int
+    width: int
+
+    def build(self) -> LabelEncoderNet:
+        return LabelEncoderNet(self)
+
+
+class LabelEncoderNet(nn.Module):
+    """The module of :class:`LabelEncoder`."""
+
+    def __init__(self, spec: LabelEncoder) -> None:
+        super().__init__()
+        self.spec = spec
+        self.label = nn.Embedding(spec.classes + 1, spec.width)
+        nn.init.normal_(self.label.weight, std=0.02)
+
+    def forward(self, label_B: torch.Tensor) -> Features:
+        """(B,) classes -> features (B, 1, D)."""
+        index = torch.where(label_B < 0, self.spec.classes, label_B)
+        return Features(self.label(index)[:, None])
+
+
+def _check_pixels(image_BCHW: torch.Tensor, wanted: tuple[int, int, int]) -> None:
+    if image_BCHW.dim() != 4 or tuple(image_BCHW.shape[1:]) != wanted:
+        raise ShapeError(f"the image encoder got {tuple(image_BCHW.shape)}, wanted (B, {', '.join(map(str, wanted))}); "
+                         "encode pictures with the model's own codec")
+
+
+def _check_tokens(token_BT: torch.Tensor, context: int) -> None:
+    if token_BT.dim() != 2 or token_BT.shape[1] > context:
+        raise ShapeError(f"the text encoder got {tuple(token_BT.shape)}, wanted (B, T) with T <= {context}; shorten the text")

@@ -1,0 +1,58 @@
+"""Who may see whom, as data: a boolean tensor made from where tokens stand.
+
+Letters: B batch, T target length, S source length.
+
+    rule       a token sees, inside its own segment
+    causal     itself and everything before it
+    mixed      the same, and all of its own media span
+    full       everything
+"""
+
+from __future__ import annotations
+
+import torch
+
+from sensorium.types import ConfigError, Layout
+
+__all__ = ["key_mask", "sight", "visible"]
+
+RULES = ("causal", "mixed", "full")
+
+
+def visible(target: Layout, source: Layout, rule: str) -> torch.Tensor:
+    """The mask of ``target`` tokens over ``source`` tokens.
+
+    Padding sees itself alone, so that every row of the softmax has something to sum over and nothing becomes NaN.
+
+    Returns:
+        allowed_BTS: bool, True where the target may look.
+    """
+    same = target.segment_BT[:, :, None] == source.segment_BT[:, None, :]
+    if rule == "full":
+        return same
+    if rule not in RULES:
+        raise ConfigError(f"mask rule {rule!r} is not known; use one of {RULES}")
+    before = target.position_BT[:, :, None] >= source.position_BT[:, None, :]
+    if rule == "mixed":
+        target_span, source_span = target.span_BT[:, :, None], source.span_BT[:, None, :]
+        before = before | ((target_span == source_span) & (target_span > 0))
+    return same & before
+
+
+def key_mask(kept_BS: torch.Tensor) -> torch.Tensor:
+    """(B, 1, S) mask that hides padded sources from every target; a row with nothing kept sees everything."""
+    kept = kept_BS.bool()
+    return (kept | ~kept.any(dim=-1, keepdim=True))[:, None, :]
+
+
+def sight(sees_BT: torch.Tensor, owner_S: torch.Tensor) -> torch.Tensor:
+    """Cross-attention to one medium a token: source ``s`` belongs to medium ``owner_S[s]``.
+
+    Args:
+        sees_BT: int64 medium each token may look at, -1 for none.
+        owner_S: int64 medium of each source.
+
+    Returns:
+        (B, T, S) bool; a token that sees nothing has an all-False row and must be zeroed by its caller.
+    """
+    return sees_BT[:, :, None] == owner_S[None, None, :]

@@ -1,0 +1,96 @@
+"""Where a token stands, as numbers: sinusoids for grids and times, rotary angles over one or several axes.
+
+Letters: B batch, T length, E head width, A axes, D width, P patches.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from sensorium.spec import Spec
+from sensorium.types import ShapeError
+
+__all__ = ["apply_rope", "grid_sinusoids", "Rope", "sinusoids"]
+
+
+def sinusoids(value_B: torch.Tensor, width: int, period: float = 10_000.0, shift: int = 0) -> torch.Tensor:
+    """Cosine and sine features of numbers, cosines first.
+
+    Args:
+        value_B: any shape, float; a place or a time.
+        width: even number of features.
+        period: longest wavelength over two pi.
+        shift: taken from the count of frequencies that the exponent is divided by (diffusers: 1, elsewhere 0).
+
+    Returns:
+        value's shape + (width,), float32.
+
+    Source: "Attention Is All You Need", section 3.5; the order (cosine first) is that of DiT and Stable Diffusion.
+    """
+    half = width // 2
+    frequency = torch.exp(-math.log(period) * torch.arange(half, dtype=torch.float32, device=value_B.device) / (half - shift))
+    angle = value_B.float()[..., None] * frequency
+    return torch.cat([angle.cos(), angle.sin()], dim=-1)
+
+
+def grid_sinusoids(rows: int, columns: int, width: int) -> torch.Tensor:
+    """Fixed position features of a grid of patches, row by row: half the width for x, then half for y, sines first.
+
+    Returns:
+        (rows * columns, width) float32.
+
+    Source: MAE, ``get_2d_sincos_pos_embed``; used as it stands by DiT.
+    """
+    if width % 4:
+        raise ShapeError(f"grid positions got width {width}, wanted a multiple of 4")
+    quarter = width // 4
+    frequency = 1.0 / 10_000 ** (torch.arange(quarter, dtype=torch.float64) / quarter)
+    y, x = torch.meshgrid(torch.arange(rows, dtype=torch.float64), torch.arange(columns, dtype=torch.float64), indexing="ij")
+    x_PE, y_PE = x.reshape(-1, 1) * frequency, y.reshape(-1, 1) * frequency
+    return torch.cat([x_PE.sin(), x_PE.cos(), y_PE.sin(), y_PE.cos()], dim=-1).float()
+
+
+@dataclass(frozen=True, repr=False)
+class Rope(Spec):
+    """Rotary positions over one axis, or over several at once (time, height, width).
+
+    Args:
+        width: head width E, even.
+        theta: base of the frequencies.
+        axes: frequencies given to each axis, summing to E / 2; () is one axis.
+
+    Source: RoFormer (2104.09864); several axes as in Qwen2-VL (2409.12191), section 2.1.
+    """
+
+    width: int
+    theta: float = 10_000.0
+    axes: tuple[int, ...] = ()
+
+    def check(self) -> list[str]:
+        problems = [] if self.width % 2 == 0 else [f"width {self.width} is odd; rotary positions turn pairs"]
+        if self.axes and sum(self.axes) != self.width // 2:
+            problems.append(f"axes {self.axes} sum to {sum(self.axes)}, wanted width / 2 = {self.width // 2}")
+        return problems
+
+    def angles(self, position_BT: torch.Tensor, axes_BTA: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        """Cosine and sine for each place, (B, T, 1, E / 2) each, float32; ``axes_BTA`` overrides ``position_BT`` axis by axis."""
+        half = self.width // 2
+        frequency = self.theta ** (-torch.arange(half, dtype=torch.float32, device=position_BT.device) / half)
+        if not self.axes:
+            angle = position_BT.float()[..., None] * frequency
+        else:
+            if axes_BTA is None:
+                axes_BTA = position_BT[..., None].expand(*position_BT.shape, len(self.axes))
+            owner = torch.repeat_interleave(torch.arange(len(self.axes)), torch.tensor(self.axes)).to(position_BT.device)
+            angle = axes_BTA.float()[..., owner] * frequency
+        return angle.cos()[:, :, None], angle.sin()[:, :, None]
+
+
+def apply_rope(x_BTNE: torch.Tensor, angles: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+    """Turn each pair (i, i + E / 2) of every head by its angle."""
+    cos, sin = angles
+    first, second = x_BTNE.chunk(2, dim=-1)
+    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1).to(x_BTNE.dtype)

@@ -1,0 +1,151 @@
+"""A stack of transformer blocks: the body of every encoder and of the decoder.
+
+Letters: B batch, T target length, S source length, D width, A position axes.
+
+    x_BTD -> [enter] -> block -> [enter] -> block -> ... -> norm
+              features may enter between layers (fuse), keys and values may be remembered (cache)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from sensorium.layers.attention import Attention, attend
+from sensorium.layers.blocks import MLP, Block, Norm
+from sensorium.layers.cache import Cache
+from sensorium.layers.masks import visible
+from sensorium.layers.positions import Rope
+from sensorium.spec import Spec
+from sensorium.types import Enter, Layout, ShapeError
+
+__all__ = ["arange_layout", "Stack", "StackNet"]
+
+
+@dataclass(frozen=True, repr=False)
+class Stack(Spec):
+    """``depth`` equal pre-norm blocks and a last norm.
+
+    Args:
+        width, depth, heads, kv_heads, head_width: sizes; see ``Attention``.
+        hidden: MLP width; None is 4 D.
+        act, gated, bias: of the MLP; ``bias`` also of the attention unless ``attention_bias``.
+        norm, eps, norm_affine: kind of every norm.
+        qk_norm: normalise queries and keys per head.
+        rope_theta: rotary positions with this base; None has none.
+        rope_axes: frequencies for each axis of multi-axis rotary positions; () is one axis.
+        rule: who sees whom: "causal", "mixed" or "full"; see ``layers.masks``.
+        adaln: None, or the width of the condition; adaln_shared: one modulation for all layers (see ``Block``).
+        final_norm: normalise the output.
+    """
+
+    width: int
+    depth: int
+    heads: int
+    kv_heads: int | None = None
+    head_width: int | None = None
+    hidden: int | None = None
+    act: str = "gelu"
+    gated: bool = False
+    bias: bool = True
+    attention_bias: bool | None = None
+    attention_out_bias: bool | None = None
+    norm: str = "layer"
+    eps: float = 1e-5
+    norm_affine: bool = True
+    qk_norm: bool = False
+    rope_theta: float | None = None
+    rope_axes: tuple[int, ...] = ()
+    rule: str = "full"
+    adaln: int | None = None
+    adaln_shared: bool = False
+    final_norm: bool = True
+
+    @property
+    def block(self) -> Block:
+        """The spec of one layer."""
+        attention_bias = self.bias if self.attention_bias is None else self.attention_bias
+        return Block(
+            attention=Attention(self.width, self.heads, kv_heads=self.kv_heads, head_width=self.head_width, bias=attention_bias,
+                                out_bias=self.attention_out_bias, qk_norm=self.qk_norm),
+            mlp=MLP(self.width, self.hidden or 4 * self.width, act=self.act, gated=self.gated, bias=self.bias),
+            norm=Norm(self.width, kind=self.norm, eps=self.eps, affine=self.norm_affine),
+            adaln=self.adaln, adaln_shared=self.adaln_shared)
+
+    @property
+    def rope(self) -> Rope | None:
+        """Rotary positions, if any."""
+        if self.rope_theta is None:
+            return None
+        return Rope(self.head_width or self.width // self.heads, theta=self.rope_theta, axes=self.rope_axes)
+
+    def check(self) -> list[str]:
+        return [] if self.depth >= 0 else [f"depth is {self.depth}, wanted 0 or more"]
+
+    def build(self) -> StackNet:
+        return StackNet(self)
+
+
+class StackNet(nn.Module):
+    """The module of :class:`Stack`."""
+
+    def __init__(self, spec: Stack) -> None:
+        super().__init__()
+        self.spec = spec
+        self.rope = spec.rope
+        self.blocks = nn.ModuleList(spec.block.build() for _ in range(spec.depth))
+        self.norm = Norm(spec.width, kind=spec.norm, eps=spec.eps).build() if spec.final_norm else nn.Identity()
+        self.shared = None
+        if spec.adaln is not None and spec.adaln_shared:
+            self.shared = nn.Sequential(nn.SiLU(), nn.Linear(spec.adaln, 6 * spec.width))
+
+    def forward(
+        self, x_BTD: torch.Tensor, layout: Layout | None = None, mask_BTS: torch.Tensor | None = None,
+        cache: Cache | None = None, keep: bool = True, condition_BD: torch.Tensor | None = None,
+        enter: Enter | None = None, memory: Any = None,
+    ) -> torch.Tensor:
+        """Run the layers.
+
+        Args:
+            x_BTD: float.
+            layout: where each token stands; None is one unpadded sample a row, counted from 0 (or from the cache's end).
+            mask_BTS: bool, replaces the mask made from the layout (encoders with padded input).
+            cache: read, and written if ``keep``; a caller that branches passes ``keep=False``.
+            condition_BD: for adaLN.
+            enter, memory: features entering between layers.
+
+        Returns:
+            (B, T, D).
+        """
+        if x_BTD.dim() != 3 or x_BTD.shape[-1] != self.spec.width:
+            raise ShapeError(f"the stack got {tuple(x_BTD.shape)}, wanted (B, T, {self.spec.width})")
+        plain = layout is None and cache is None
+        layout = layout or arange_layout(x_BTD, cache.length if cache else 0)
+        causal = plain and mask_BTS is None and self.spec.rule != "full"
+        if mask_BTS is None and not plain:
+            mask_BTS = visible(layout, cache.layout_with(layout) if cache else layout, self.spec.rule)
+        angles = self.rope.angles(layout.position_BT, layout.axes_BTA) if self.rope else None
+        if self.shared is not None:
+            condition_BD = self.shared(condition_BD)
+        for index, block in enumerate(self.blocks):
+            if enter is not None:
+                x_BTD = enter.enter(x_BTD, index, memory)
+            modulation = block.modulation(condition_BD)
+            query, key, value = block.first(x_BTD, modulation, angles)
+            if cache is not None:
+                key, value = cache.extend(index, key, value, keep)
+            x_BTD = block.second(x_BTD, attend(query, key, value, mask_BTS, causal), modulation)
+        if cache is not None and keep:
+            cache.layout = cache.layout_with(layout)
+        return self.norm(x_BTD)
+
+
+def arange_layout(x_BTD: torch.Tensor, start: int = 0) -> Layout:
+    """One sample a row, no padding, places counted from ``start``."""
+    batch, length = x_BTD.shape[:2]
+    place = torch.arange(start, start + length, device=x_BTD.device).expand(batch, length)
+    zero = torch.zeros_like(place)
+    return Layout(zero, place, zero)

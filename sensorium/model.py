@@ -1,0 +1,290 @@
+"""Model: one sentence of parts. The only file that joins parts, checks their widths, and decides device and dtype.
+
+Letters: B batch, T length, D width, L media, P patches, V vocabulary, C channels, H W pixels.
+
+    encoders -> align -> fuse -> decoder -> heads -> objectives
+
+    read    text and media through the decoder's reading expert; states come out, keys and values stay in the cache
+    write   noisy media through the writing expert, looking back at the cache, conditioned on a state or a class
+    tower   one modality straight to the shared space, without a decoder
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from sensorium.fuse import CrossMemory
+from sensorium.layers.cache import Cache
+from sensorium.layers.masks import sight
+from sensorium.objectives import Contrastive, FlowMatching, NextToken
+from sensorium.spec import Spec
+from sensorium.types import MODALITIES, Batch, ConfigError, Features, Layout, ModalityError, Written
+
+__all__ = ["Model", "ModelNet"]
+
+
+@dataclass(frozen=True, repr=False)
+class Model(Spec):
+    """A sentence of parts, as data.
+
+    Args:
+        encoders: modality (or "label") -> encoder.
+        align: modality -> how its features reach the decoder, or the shared space.
+        fuse: name -> how they enter the decoder: any of "splice", "cross", "condition".
+        decoder: the transformer, or None for towers.
+        heads: name -> head: "text" (Tokens), "embed" (Unit), "image" (Flow).
+        objectives: what is minimised.
+    """
+
+    encoders: dict[str, Spec] = field(default_factory=dict)
+    align: dict[str, Spec] = field(default_factory=dict)
+    fuse: dict[str, Spec] = field(default_factory=dict)
+    decoder: Spec | None = None
+    heads: dict[str, Spec] = field(default_factory=dict)
+    objectives: tuple[Spec, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "objectives", tuple(self.objectives))
+        super().__post_init__()
+
+    def check(self) -> list[str]:
+        return _width_problems(self) + _name_problems(self)
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Modalities it takes in."""
+        return tuple(name for name in MODALITIES if name in self.encoders)
+
+    @property
+    def writes(self) -> tuple[str, ...]:
+        """Modalities it gives out, and "embed" where it has a shared space."""
+        return tuple(name for name in (*MODALITIES, "embed") if name in self.heads)
+
+    def places(self, modality: str) -> int:
+        """Tokens that one medium takes among the decoder's; 0 if it enters by cross-attention."""
+        if "splice" not in self.fuse or modality not in self.fuse["splice"].modalities:
+            return 0
+        patches = self.encoders[modality].resolve().patches
+        return self.align[modality].resolve().places(patches) if modality in self.align else patches
+
+    def build(self, seed: int = 0, device: str = "cpu", dtype: torch.dtype = torch.float32) -> ModelNet:
+        """Make the module with weights drawn from ``seed``; on device "meta" it has shapes and no memory."""
+        with torch.random.fork_rng(devices=[]), torch.device(device):
+            torch.manual_seed(seed)
+            return ModelNet(self).to(dtype)
+
+    def describe(self) -> str:
+        """The sentence, a line for each place."""
+        lines = [f"encoders.{k}: {v.describe()}" for k, v in self.encoders.items()]
+        lines += [f"align.{k}: {v.describe()}" for k, v in self.align.items()]
+        lines += [f"fuse.{k}: {v.describe()}" for k, v in self.fuse.items()]
+        lines += [f"decoder: {self.decoder.describe()}"] if self.decoder else []
+        lines += [f"heads.{k}: {v.describe()}" for k, v in self.heads.items()]
+        lines += [f"objectives: {v.describe()}" for v in self.objectives]
+        return "\n".join(lines)
+
+
+class ModelNet(nn.Module):
+    """The module of :class:`Model`."""
+
+    def __init__(self, spec: Model) -> None:
+        super().__init__()
+        self.spec = spec
+        self.folder: Path | None = None  # where it was loaded from
+        self.encoders = nn.ModuleDict({k: v.build() for k, v in spec.encoders.items()})
+        self.align = nn.ModuleDict({k: v.build() for k, v in spec.align.items()})
+        self.fuse = nn.ModuleDict({k: v.build() for k, v in spec.fuse.items()})
+        self.decoder = spec.decoder.build() if spec.decoder else None
+        self.heads = nn.ModuleDict({k: v.build() for k, v in spec.heads.items()})
+        self.objectives = nn.ModuleList(v.build() for v in spec.objectives)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The weights' number format."""
+        return next(self.parameters()).dtype
+
+    def aligned(self, modality: str, value: torch.Tensor) -> torch.Tensor:
+        """Encode and align: pixels or ids -> (L, P, D)."""
+        if modality not in self.encoders:
+            raise ModalityError(f"the model was given {modality}, but reads only {', '.join(self.spec.reads)}")
+        features: Features = self.encoders[modality](value.to(self.dtype) if value.is_floating_point() else value)
+        return self.align[modality](features) if modality in self.align else features.x_BPD
+
+    def tower(self, modality: str, value: torch.Tensor) -> torch.Tensor:
+        """Straight to the shared space: pixels or ids -> unit vectors (L, O)."""
+        if "embed" not in self.heads:
+            raise ModalityError(f"the model has no shared space (no 'embed' head); it writes {', '.join(self.spec.writes)}")
+        return self.heads["embed"](self.aligned(modality, value)[:, 0])
+
+    def read(self, batch: Batch, cache: Cache | None = None) -> torch.Tensor:
+        """States of every token, (B, T, D); remembered in ``cache`` if given."""
+        x_BTD = self.encoders["text"](batch.token_BT).x_BPD
+        memory = cache.memory if cache is not None else None
+        for modality, value in batch.media.items():
+            features_LPD = self.aligned(modality, value)
+            if "cross" in self.fuse:
+                memory = self._memory(features_LPD, batch)
+            else:
+                x_BTD = self.fuse["splice"](x_BTD, batch.media_BT == 1 + MODALITIES.index(modality), features_LPD)
+        if cache is not None:
+            cache.memory = memory
+        enter = self.fuse["cross"] if "cross" in self.fuse else None
+        if memory is not None and not batch.media:
+            memory = CrossMemory(memory.source_BSD, memory.mask_BTS[:, -1:].expand(-1, x_BTD.shape[1], -1))
+        return self.decoder(x_BTD, batch.layout, cache=cache, enter=enter, memory=memory)
+
+    def _memory(self, features_LPD: torch.Tensor, batch: Batch) -> CrossMemory:
+        media, patches = features_LPD.shape[:2]
+        owner_S = torch.arange(media, device=features_LPD.device).repeat_interleave(patches)
+        source = features_LPD.flatten(0, 1).expand(len(batch.token_BT), -1, -1)
+        return CrossMemory(source, sight(batch.sees_BT, owner_S))
+
+    def logits(self, state_ND: torch.Tensor) -> torch.Tensor:
+        """Scores over the vocabulary, float32, for states of any leading shape."""
+        table = self.encoders["text"].token.weight if self.spec.heads["text"].tied else None
+        return self.heads["text"](state_ND, table)
+
+    def embedding(self, state_BTD: torch.Tensor, index_L: torch.Tensor) -> torch.Tensor:
+        """Unit vectors (L, O) of the states at flat places ``index_L``."""
+        return self.heads["embed"](state_BTD.flatten(0, 1)[index_L])
+
+    def condition(self, written: Written, t_L: torch.Tensor, state_LD: torch.Tensor | None, known_L: torch.Tensor) -> torch.Tensor:
+        """The vector that modulates the writing layers: the time and what is known."""
+        label = None
+        if "label" in self.encoders:
+            label = self.encoders["label"](torch.where(known_L, written.label_L, -1)).x_BPD
+        return self.fuse["condition"](t_L, state_LD, known_L, label)
+
+    def write(
+        self, modality: str, x_LCHW: torch.Tensor, t_L: torch.Tensor, written: Written, known_L: torch.Tensor,
+        cache: Cache | None = None, state_LD: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """One look at noisy media: (L, C, H, W) in, the head's prediction out.
+
+        Args:
+            t_L: times, 0 noise to 1 clean.
+            written: where each item belongs; its clean values are not looked at.
+            known_L: bool; items that are False do without their context and condition.
+            cache: of :meth:`read`, one row for each item (``Cache.rows``), or None when nothing was read.
+            state_LD: joint embedding that conditions each item.
+        """
+        head = self.heads[modality]
+        condition = self.condition(written, t_L, state_LD, known_L)
+        tokens = head.patches(x_LCHW.to(self.dtype))
+        if cache is None:
+            return head(self.decoder(tokens, condition_BD=condition, writing=True), condition)
+        layout = _writing_layout(written, known_L, head.spec.side)
+        return head(self.decoder(tokens, layout, cache=cache, keep=False, writing=True, condition_BD=condition), condition)
+
+    def losses(self, batch: Batch, generator: torch.Generator | None = None) -> dict[str, torch.Tensor]:
+        """Each objective's loss, unweighted, by name; :meth:`total` sums them.
+
+        Args:
+            generator: of noise and dropped conditions, on the CPU.
+        """
+        cache = Cache() if batch.written and batch.token_BT is not None else None
+        state = self.read(batch, cache) if batch.token_BT is not None else None
+        out: dict[str, torch.Tensor] = {}
+        for objective in self.objectives:
+            spec = objective.spec
+            if isinstance(spec, Contrastive) and spec.first in batch.pairs and spec.second in batch.pairs:
+                first, second = (self._pair(name, batch, state) for name in (spec.first, spec.second))
+                out["contrastive"] = objective(first, second, batch.group_L)
+            elif isinstance(spec, NextToken) and batch.label_BT is not None:
+                here = batch.label_BT >= 0
+                out["next_token"] = objective(self.logits(state[here]), batch.label_BT[here])
+            elif isinstance(spec, FlowMatching) and spec.modality in batch.written:
+                out["flow"] = self._flow_loss(objective, batch.written[spec.modality], cache, state, generator)
+        return out
+
+    def total(self, losses: dict[str, torch.Tensor]) -> torch.Tensor:
+        """The weighted sum."""
+        names = {Contrastive: "contrastive", NextToken: "next_token", FlowMatching: "flow"}
+        weights = {names[type(objective.spec)]: objective.spec.weight for objective in self.objectives}
+        return sum(weights[name] * value for name, value in losses.items())
+
+    def _pair(self, name: str, batch: Batch, state: torch.Tensor | None) -> torch.Tensor:
+        value = batch.pairs[name]
+        if value.dim() == 1:
+            return self.embedding(state, value)
+        return self.tower(name, value)
+
+    def _flow_loss(self, objective: Any, written: Written, cache: Cache | None, state: Any, generator: Any) -> torch.Tensor:
+        clean = written.value_LCHW.to(self.dtype)
+        noisy = objective.corrupt(clean, generator)
+        known = ~objective.dropped(len(clean), generator).to(clean.device)
+        joint = None
+        if state is not None and "embed" in self.heads:
+            known = known & (written.state_L >= 0)
+            joint = self.embedding(state, written.state_L.clamp(min=0))
+        rows = cache.rows(written.row_L.clamp(min=0)) if cache is not None else None
+        prediction = self.write(objective.spec.modality, noisy.x_LCHW, noisy.t_L, written, known, rows, joint)
+        head = self.spec.heads[objective.spec.modality]
+        return objective(prediction[:, : head.channels], noisy, clean, head.predict).mean()
+
+
+def _writing_layout(written: Written, known_L: torch.Tensor, side: int) -> Layout:
+    """Patches of a written medium: one span after all that was read; -2 is a segment that nothing read belongs to."""
+    places = side * side
+    segment = torch.where(known_L, written.segment_L, -2)[:, None].expand(-1, places)
+    position = written.position_L[:, None].expand(-1, places)
+    grid = torch.arange(places, device=position.device)
+    axes = torch.stack([torch.zeros_like(grid), grid // side, grid % side], dim=-1)
+    return Layout(segment, position, torch.ones_like(position), position[..., None] + axes)
+
+
+def _width_problems(spec: Model) -> list[str]:
+    """Joints whose widths do not fit, each named by path."""
+    problems = []
+    decoder = spec.decoder.resolve() if spec.decoder else None
+    for name, align in spec.align.items():
+        align = align.resolve()
+        if name not in spec.encoders:
+            problems.append(f"align.{name} has no encoder; add encoders[{name!r}]")
+            continue
+        width = _encoder_width(spec.encoders[name].resolve())
+        if align.inside != width:
+            problems.append(f"encoders.{name} gives width {width} but align.{name} wants {align.inside}; make them equal")
+        spliced = "splice" in spec.fuse and name in spec.fuse["splice"].modalities
+        if spliced and decoder is not None and align.outside != decoder.width:
+            problems.append(f"align.{name} gives width {align.outside} but the decoder wants {decoder.width}; set outside={decoder.width}")
+    if decoder is not None and "text" in spec.encoders and _encoder_width(spec.encoders["text"].resolve()) != decoder.width:
+        problems.append(f"encoders.text gives width {_encoder_width(spec.encoders['text'].resolve())} but the decoder wants {decoder.width}")
+    for name, head in spec.heads.items():
+        wanted = vars(head).get("width")
+        given = None if decoder is None else decoder.writer.width if name != "text" else decoder.width
+        if wanted is not None and given is not None and wanted != given:
+            problems.append(f"heads.{name} wants width {wanted} but the decoder gives {given}; make them equal")
+    return problems
+
+
+def _encoder_width(encoder: Spec) -> int:
+    return encoder.width
+
+
+def _name_problems(spec: Model) -> list[str]:
+    """Objectives without what they need."""
+    problems = []
+    for objective in spec.objectives:
+        if isinstance(objective, NextToken) and "text" not in spec.heads:
+            problems.append("objective NextToken needs heads['text'] = Tokens(...)")
+        if isinstance(objective, FlowMatching) and objective.modality not in spec.heads:
+            problems.append(f"objective FlowMatching needs heads[{objective.modality!r}] = Flow(...)")
+        if isinstance(objective, Contrastive) and "embed" not in spec.heads:
+            problems.append("objective Contrastive needs heads['embed'] = Unit(...)")
+    unknown = sorted(set(spec.fuse) - {"splice", "cross", "condition"})
+    if unknown:
+        problems.append(f"fuse has {unknown}, wanted any of 'splice', 'cross', 'condition'")
+    if not spec.encoders:
+        raise ConfigError("Model: no encoders; a model needs something to read, e.g. encoders={'text': Vocabulary(...)}")
+    return problems

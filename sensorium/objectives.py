@@ -1,0 +1,276 @@
+"""Objectives: what is minimised. They see tensors and nothing else.
+
+Letters: L pairs or media, N positions, D width, V vocabulary, C channels, H W pixels.
+
+    Contrastive    two views of one thing are close, of different things far (softmax or sigmoid form)
+    NextToken      the next word piece
+    FlowMatching   the straight path from noise to a picture
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import KW_ONLY, dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from sensorium.spec import Spec
+from sensorium.types import ConfigError, ShapeError
+
+__all__ = ["Contrastive", "contrastive_plain", "FlowMatching", "NextToken", "Noisy", "velocity_of"]
+
+MAX_LOG_SCALE = math.log(100.0)
+
+
+@dataclass(frozen=True, repr=False)
+class Contrastive(Spec):
+    """Pull pairs together and push others apart.
+
+    Args:
+        first, second: the two modalities.
+        form: "softmax" (CLIP) or "sigmoid" (SigLIP: every pair is its own yes or no).
+        temperature: logits start at cosine / temperature; learned.
+        bias: first value of the sigmoid form's learned bias; at -10 nearly all pairs start as "no".
+        chunk: rows of the score matrix held at once; memory is chunk * L, not L * L.
+        weight: in the sum of losses.
+
+    Source: CLIP (2103.00020); SigLIP (2303.15343), algorithm 1.
+    """
+
+    first: str
+    second: str
+    _: KW_ONLY
+    form: str = "softmax"
+    temperature: float = 0.07
+    bias: float = -10.0
+    chunk: int = 1024
+    weight: float = 1.0
+
+    def check(self) -> list[str]:
+        problems = [] if self.form in ("softmax", "sigmoid") else [f"form {self.form!r} is not known; use 'softmax' or 'sigmoid'"]
+        if self.temperature <= 0:
+            problems.append(f"temperature is {self.temperature}, wanted more than 0")
+        return problems
+
+    def build(self) -> ContrastiveNet:
+        return ContrastiveNet(self)
+
+
+class ContrastiveNet(nn.Module):
+    """The module of :class:`Contrastive`; it learns the temperature and, in the sigmoid form, the bias."""
+
+    def __init__(self, spec: Contrastive) -> None:
+        super().__init__()
+        self.spec = spec
+        self.log_scale = nn.Parameter(torch.tensor(-math.log(spec.temperature)))
+        self.bias = nn.Parameter(torch.tensor(spec.bias)) if spec.form == "sigmoid" else None
+
+    @property
+    def scale(self) -> torch.Tensor:
+        """What cosines are multiplied by: at most 100, as in CLIP."""
+        return self.log_scale.clamp(max=MAX_LOG_SCALE).exp()
+
+    def forward(self, first_LD: torch.Tensor, second_LD: torch.Tensor, group_L: torch.Tensor | None = None) -> torch.Tensor:
+        """Mean loss over the pairs.
+
+        Args:
+            first_LD, second_LD: unit vectors; row i of each belong together.
+            group_L: int64; rows of equal identity are not each other's negatives.
+        """
+        if first_LD.shape != second_LD.shape or first_LD.dim() != 2:
+            raise ShapeError(f"contrastive got {tuple(first_LD.shape)} and {tuple(second_LD.shape)}, wanted two equal (L, D)")
+        bias = self.bias if self.bias is not None else first_LD.new_zeros(())
+        softmax = self.spec.form == "softmax"
+        return _Chunked.apply(first_LD, second_LD, self.scale, bias, group_L, softmax, self.spec.chunk)
+
+
+def contrastive_plain(
+    first_LD: torch.Tensor, second_LD: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor,
+    group_L: torch.Tensor | None = None, softmax: bool = True,
+) -> torch.Tensor:
+    """The naive twin of the chunked loss: the whole score matrix at once."""
+    score = first_LD @ second_LD.T * scale + bias
+    here = torch.eye(len(score), dtype=torch.bool, device=score.device)
+    hidden = torch.zeros_like(here) if group_L is None else (group_L[:, None] == group_L[None, :]) & ~here
+    if softmax:
+        score = score.masked_fill(hidden, float("-inf"))
+        label = torch.arange(len(score), device=score.device)
+        return (F.cross_entropy(score, label) + F.cross_entropy(score.T, label)) / 2
+    sign = here.to(score.dtype) * 2 - 1
+    return -(F.logsigmoid(sign * score) * ~hidden).sum() / len(score)
+
+
+class _Chunked(torch.autograd.Function):
+    """The contrastive losses a strip of rows at a time; backward makes each strip again."""
+
+    @staticmethod
+    def forward(ctx: Any, first, second, scale, bias, group, softmax, chunk):  # noqa: ANN001
+        rows, columns = first.new_empty(len(first)), first.new_full((len(first),), float("-inf"))
+        total = first.new_zeros(())
+        for start, score, hidden in _strips(first, second, scale, bias, group, chunk):
+            stop = start + len(score)
+            diagonal = score.diagonal(start)
+            if softmax:
+                score = score.masked_fill(hidden, float("-inf"))
+                rows[start:stop] = score.logsumexp(1)
+                columns = torch.logaddexp(columns, score.logsumexp(0))
+                total = total - diagonal.sum()
+            else:
+                everyone = F.logsigmoid(-score).masked_fill(hidden, 0.0).sum()
+                total = total - everyone - (F.logsigmoid(diagonal) - F.logsigmoid(-diagonal)).sum()
+        if softmax:
+            total = total + (rows.sum() + columns.sum()) / 2
+        ctx.save_for_backward(first, second, scale, bias, rows, columns)
+        ctx.rest = (group, softmax, chunk)
+        return total / len(first)
+
+    @staticmethod
+    def backward(ctx: Any, grad):  # noqa: ANN001
+        first, second, scale, bias, rows, columns = ctx.saved_tensors
+        group, softmax, chunk = ctx.rest
+        grad = grad / len(first)
+        grad_first, grad_second = torch.empty_like(first), torch.zeros_like(second)
+        grad_scale, grad_bias = torch.zeros_like(scale), torch.zeros_like(bias)
+        for start, score, hidden in _strips(first, second, scale, bias, group, chunk):
+            stop = start + len(score)
+            if softmax:
+                slope = ((score - rows[start:stop, None]).exp() + (score - columns).exp()).div_(2).masked_fill_(hidden, 0.0)
+                slope.diagonal(start).sub_(1.0)
+            else:
+                slope = score.sigmoid().masked_fill_(hidden, 0.0)
+                slope.diagonal(start).sub_(1.0)
+            slope.mul_(grad)
+            strip = first[start:stop]
+            product = slope @ second
+            grad_first[start:stop] = product * scale
+            grad_second.addmm_(slope.T, strip)
+            grad_scale += (product * strip).sum()
+            grad_bias += slope.sum()
+        return grad_first, grad_second * scale, grad_scale, grad_bias, None, None, None
+
+
+def _strips(first, second, scale, bias, group, chunk):  # noqa: ANN001, ANN202
+    """Yield (start, scores, which scores do not count) for strips of ``chunk`` rows."""
+    for start in range(0, len(first), chunk):
+        score = torch.addmm(bias.expand(1), first[start : start + chunk] * scale, second.T)
+        if group is None:
+            hidden = torch.zeros((), dtype=torch.bool, device=score.device)
+        else:
+            hidden = group[start : start + chunk, None] == group[None, :]
+            hidden.diagonal(start).fill_(False)
+        yield start, score, hidden
+
+
+@dataclass(frozen=True, repr=False)
+class NextToken(Spec):
+    """Cross-entropy of the next word piece, averaged over the labelled positions.
+
+    Args:
+        modality: whose tokens; "text".
+        weight: in the sum of losses.
+    """
+
+    modality: str = "text"
+    _: KW_ONLY
+    weight: float = 1.0
+
+    def build(self) -> NextTokenNet:
+        return NextTokenNet(self)
+
+
+class NextTokenNet(nn.Module):
+    """The module of :class:`NextToken`."""
+
+    def __init__(self, spec: NextToken) -> None:
+        super().__init__()
+        self.spec = spec
+
+    def forward(self, logits_NV: torch.Tensor, label_N: torch.Tensor) -> torch.Tensor:
+        """Mean over N labelled positions; zero (with a gradient) when there are none."""
+        if len(label_N) == 0:
+            return logits_NV.sum() * 0.0
+        return F.cross_entropy(logits_NV.float(), label_N)
+
+
+@dataclass(frozen=True)
+class Noisy:
+    """Pictures part of the way from noise (t = 0) to clean (t = 1): x = t * clean + (1 - t) * noise."""
+
+    x_LCHW: torch.Tensor
+    t_L: torch.Tensor
+    noise_LCHW: torch.Tensor
+
+
+@dataclass(frozen=True, repr=False)
+class FlowMatching(Spec):
+    """Learn the velocity of the straight path from noise to pictures.
+
+    Args:
+        modality: what is written.
+        mean, std: times are sigmoid(normal(mean, std)); a lower mean practises more noise.
+        drop: share of items that must do without their condition, for classifier-free guidance.
+        floor: least 1 - t that a sample prediction is divided by.
+        weight: in the sum of losses.
+
+    Source: 2209.03003, 2210.02747; logit-normal times 2403.03206, section 3.1; sample prediction weighed as velocity 2511.13720.
+    """
+
+    modality: str = "image"
+    _: KW_ONLY
+    mean: float = 0.0
+    std: float = 1.0
+    drop: float = 0.1
+    floor: float = 0.05
+    weight: float = 1.0
+
+    def build(self) -> FlowMatchingNet:
+        return FlowMatchingNet(self)
+
+
+class FlowMatchingNet(nn.Module):
+    """The module of :class:`FlowMatching`."""
+
+    def __init__(self, spec: FlowMatching) -> None:
+        super().__init__()
+        self.spec = spec
+
+    def corrupt(self, clean_LCHW: torch.Tensor, generator: torch.Generator | None = None) -> Noisy:
+        """Draw a time and a noise for each picture."""
+        normal = torch.randn(len(clean_LCHW), generator=generator)
+        t_L = torch.sigmoid(normal * self.spec.std + self.spec.mean).to(clean_LCHW)
+        noise = torch.randn(clean_LCHW.shape, generator=generator).to(clean_LCHW)
+        t = t_L[:, None, None, None]
+        return Noisy(t * clean_LCHW + (1 - t) * noise, t_L, noise)
+
+    def dropped(self, count: int, generator: torch.Generator | None = None) -> torch.Tensor:
+        """Which of ``count`` items lose their condition, bool (L,)."""
+        return torch.rand(count, generator=generator) < self.spec.drop
+
+    def forward(self, prediction_LCHW: torch.Tensor, noisy: Noisy, clean_LCHW: torch.Tensor, predict: str) -> torch.Tensor:
+        """Mean squared error of the velocity, one number for each item, (L,)."""
+        velocity = velocity_of(prediction_LCHW, noisy.x_LCHW, noisy.t_L, predict, self.spec.floor)
+        if predict == "sample":  # the same floor in target and prediction: their difference is (sample - clean) / (1 - t)
+            wanted = velocity_of(clean_LCHW, noisy.x_LCHW, noisy.t_L, predict, self.spec.floor)
+        else:
+            wanted = clean_LCHW - noisy.noise_LCHW
+        return (velocity - wanted).square().flatten(1).mean(1)
+
+
+def velocity_of(prediction: torch.Tensor, x_LCHW: torch.Tensor, t_L: torch.Tensor, predict: str, floor: float = 0.05) -> torch.Tensor:
+    """What the prediction says the velocity (clean minus noise) is.
+
+    Args:
+        prediction: (L, C, H, W) of kind ``predict``: "velocity", "sample" or "noise".
+        floor: least value of what is divided by.
+    """
+    t = t_L[:, None, None, None]
+    if predict == "velocity":
+        return prediction
+    if predict == "sample":
+        return (prediction - x_LCHW) / (1 - t).clamp(min=floor)
+    if predict == "noise":
+        return (x_LCHW - prediction) / t.clamp(min=floor)
+    raise ConfigError(f"predict {predict!r} is not known; use 'velocity', 'sample' or 'noise'")

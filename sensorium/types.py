@@ -1,0 +1,305 @@
+"""What flows through a model: media, samples, requests, replies, packed batches, and the errors.
+
+Axis letters, one meaning each in the whole project: B batch, T target length, S source length, D width, N heads,
+K kv heads, E head width, C channels, H W pixels, F frames, P patches, Q queries, V vocabulary, X experts, M mel bins,
+A position axes, L rows of media.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+__all__ = [
+    "assistant", "Audio", "Batch", "CheckpointError", "ConfigError", "Delta", "Enter", "Features", "Image", "Layout", "Media", "MediaError", "Message",
+    "MODALITIES", "ModalityError", "Part", "part", "Reply", "Request", "Sample", "ShapeError", "Text", "user", "Video", "Written",
+]
+
+MODALITIES = ("text", "image", "audio", "video")
+
+
+class ConfigError(ValueError):
+    """A spec, recipe or option does not make sense. Says what it got, what it wanted and what to do."""
+
+
+class ShapeError(ValueError):
+    """A tensor at a public door has the wrong shape or dtype."""
+
+
+class ModalityError(ValueError):
+    """A model was asked to read or write something it cannot."""
+
+
+class CheckpointError(ValueError):
+    """Weights on disk do not fit the spec, are torn, or are of a refused kind."""
+
+
+class MediaError(ValueError):
+    """A picture, sound, clip or text is missing, broken, or beyond a limit."""
+
+
+@dataclass(frozen=True)
+class Text:
+    """A piece of text."""
+
+    text: str
+    modality = "text"
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True, eq=False)
+class Media:
+    """Something to look at or listen to: a path, encoded bytes, or decoded values.
+
+    Args:
+        source: path (str or Path), encoded bytes, or a tensor already decoded. Image: float CHW in 0..1.
+        info: what made it (model, seed, settings); written beside the picture when it is saved.
+    """
+
+    source: str | Path | bytes | torch.Tensor
+    info: dict[str, Any] = field(default_factory=dict)
+    modality = ""
+
+    def __repr__(self) -> str:
+        shown = tuple(self.source.shape) if isinstance(self.source, torch.Tensor) else self.source
+        shown = f"{len(shown)} bytes" if isinstance(shown, bytes) else shown
+        return f"{type(self).__name__}({shown})"
+
+
+class Image(Media):
+    """A still picture; see :class:`Media`. Decoded by ``codecs.vision``."""
+
+    modality = "image"
+
+    def save(self, path: str | Path) -> Path:
+        """Write the picture to ``path`` (format by its ending) in one step: the old file or the whole new one, never half."""
+        from sensorium.codecs.vision import save_image  # a convenience for readers of a Reply; types itself decodes nothing
+
+        return save_image(self, path)
+
+
+class Audio(Media):
+    """A sound; see :class:`Media`."""
+
+    modality = "audio"
+
+
+class Video(Media):
+    """A moving picture; see :class:`Media`."""
+
+    modality = "video"
+
+
+@dataclass(frozen=True)
+class Part:
+    """One piece of a sample: a value, and whether the model reads it (context) or learns to write it (target)."""
+
+    value: Text | Media
+    target: bool = False
+
+    @property
+    def modality(self) -> str:
+        return self.value.modality
+
+
+@dataclass(frozen=True)
+class Sample:
+    """An ordered list of parts. Captioning, drawing, chat and editing differ only in which parts are targets."""
+
+    parts: tuple[Part, ...]
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+def part(value: str | Text | Media, target: bool = False) -> Part:
+    """Make a part; a plain string is text."""
+    return Part(Text(value) if isinstance(value, str) else value, target)
+
+
+@dataclass(frozen=True)
+class Message:
+    """One turn of a conversation."""
+
+    role: str
+    parts: tuple[Text | Media, ...]
+
+
+def user(*values: str | Text | Media) -> Message:
+    """A message from the person; plain strings are text."""
+    return Message("user", tuple(part(value).value for value in values))
+
+
+def assistant(*values: str | Text | Media) -> Message:
+    """A message from the model; plain strings are text."""
+    return Message("assistant", tuple(part(value).value for value in values))
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is given and what is wanted: the same for Python, the command line and HTTP.
+
+    Args:
+        messages: the conversation so far, the last one from the user.
+        want: modalities to answer in, in order; what the model cannot write is refused by name.
+        seed: of every random choice; the same request and seed give the same reply.
+        max_tokens: longest text answer, in tokens.
+        temperature: 0 is greedy.
+        steps: denoising steps for a picture.
+        guidance: classifier-free guidance scale; 1 is none.
+    """
+
+    messages: Sequence[Message]
+    want: Sequence[str] = ("text",)
+    seed: int = 0
+    max_tokens: int = 64
+    temperature: float = 0.0
+    steps: int = 24
+    guidance: float = 3.0
+
+
+@dataclass(frozen=True)
+class Reply:
+    """The answer: one part for each wanted modality, and how long each took in seconds."""
+
+    parts: tuple[Text | Media, ...]
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def _first(self, modality: str) -> Any:
+        for value in self.parts:
+            if value.modality == modality:
+                return value
+        had = [value.modality for value in self.parts]
+        raise ModalityError(f"the reply holds {had}, not {modality!r}; ask for it with want=[{modality!r}]")
+
+    @property
+    def text(self) -> str:
+        return self._first("text").text
+
+    @property
+    def image(self) -> Image:
+        return self._first("image")
+
+    @property
+    def audio(self) -> Audio:
+        return self._first("audio")
+
+    @property
+    def video(self) -> Video:
+        return self._first("video")
+
+
+@dataclass(frozen=True)
+class Delta:
+    """One event of a streamed reply.
+
+    Args:
+        kind: "text" (a piece of text), "step" (one denoising step done) or "part" (a finished part).
+        value: the piece of text, the preview (float CHW tensor or None), or the finished part.
+        done, total: progress of this part.
+    """
+
+    kind: str
+    value: Any = None
+    done: int = 0
+    total: int = 0
+
+
+@dataclass(frozen=True)
+class Features:
+    """What an encoder gives: (B, P, D) float features, and the place of each row's last token (None: P - 1)."""
+
+    x_BPD: torch.Tensor
+    last_B: torch.Tensor | None = None
+
+
+class Enter(Protocol):
+    """What lets features into a decoder between its layers (Flamingo's gates, Whisper's plain cross-attention)."""
+
+    def enter(self, x_BTD: torch.Tensor, layer: int, memory: Any) -> torch.Tensor: ...
+
+
+@dataclass
+class Layout:
+    """Where each token stands: the facts a mask is made of.
+
+    Args:
+        segment_BT: int64 sample number inside the row; attention never crosses it. -1 is padding.
+        position_BT: int64 place in the sample, growing; a causal token sees the same and smaller places.
+        span_BT: int64, 0 for causal tokens, a positive number shared by one media span (full attention inside).
+        axes_BTA: int64 coordinates for multi-axis rotary positions, or None for ``position_BT`` on every axis.
+    """
+
+    segment_BT: torch.Tensor
+    position_BT: torch.Tensor
+    span_BT: torch.Tensor
+    axes_BTA: torch.Tensor | None = None
+
+
+@dataclass
+class Written:
+    """Media to be written: each item is denoised by itself, reading its own sample's earlier tokens.
+
+    Args:
+        value_LCHW: float32 clean values, normalised.
+        row_L: int64 row of the batch that holds the sample; -1 when nothing is read.
+        segment_L: int64 segment in that row.
+        position_L: int64 place in the sample.
+        state_L: int64 flat index (b * T + t) of the token whose final state conditions the item; -1 for none.
+        label_L: int64 class, for models conditioned on a class; -1 for none.
+    """
+
+    value_LCHW: torch.Tensor
+    row_L: torch.Tensor
+    segment_L: torch.Tensor
+    position_L: torch.Tensor
+    state_L: torch.Tensor
+    label_L: torch.Tensor
+
+
+@dataclass
+class Batch:
+    """Packed rows of interleaved samples. Rows are independent; within a row, segments are.
+
+    Args:
+        token_BT: int64 text ids; 0 where a place is not text.
+        media_BT: int64, 0 text, 1 + the index in ``MODALITIES`` where a media feature is spliced in.
+        layout: where each token stands.
+        label_BT: int64 id to predict at this place (already shifted); -100 for none.
+        media: modality -> encoder input stacked over L, in row-major order of their spans.
+        sees_BT: int64 index into ``media`` of the latest medium at or before each token, per row; -1 for none.
+        written: modality -> what is to be written.
+        pairs: modality -> tower input (LCHW pixels or LT ids), or int64 flat indices of the tokens whose state is the
+            embedding; entry i of each modality belongs together.
+        group_L: int64 identity of each pair; equal identities are never negatives of each other.
+        samples: how many samples are packed here.
+    """
+
+    token_BT: torch.Tensor | None = None
+    media_BT: torch.Tensor | None = None
+    layout: Layout | None = None
+    label_BT: torch.Tensor | None = None
+    media: dict[str, torch.Tensor] = field(default_factory=dict)
+    sees_BT: torch.Tensor | None = None
+    written: dict[str, Written] = field(default_factory=dict)
+    pairs: dict[str, torch.Tensor] = field(default_factory=dict)
+    group_L: torch.Tensor | None = None
+    samples: int = 0
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same batch on another device."""
+        return _move(self, device)
+
+
+def _move(value: Any, device: torch.device | str) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value.to(device)
+    if isinstance(value, (Batch, Layout, Written)):
+        return replace(value, **{f.name: _move(vars(value)[f.name], device) for f in fields(value)})
+    if isinstance(value, dict):
+        return {key: _move(item, device) for key, item in value.items()}
+    return value
