@@ -31,10 +31,11 @@ SIZE = 64
 SPECIALS = ("<pad>", "<embed>", "<say>", "<end>")
 PAD, EMBED, SAY, END = range(4)
 # The picture drawn for a request that names no style: the first of these that the training split has.
-DEFAULT_STYLES = ("twemoji", "fluent-flat", "noto", "fluent-3d", "emojione", "noto-v1")
+DEFAULT_STYLES = ("twemoji", "fluent-flat", "noto", "emojione", "fluent-color", "noto-v1", "fluent-3d", "fxemoji", "streamline")
 STYLE_WORDS = {
     "twemoji": ("plain", "简洁"), "noto": ("soft", "柔和"), "noto-v1": ("classic", "经典"), "emojione": ("bright", "明亮"),
-    "fluent-flat": ("flat", "扁平"), "fluent-3d": ("3D", "立体"),
+    "fluent-flat": ("flat", "扁平"), "fluent-color": ("glossy", "光泽"), "fluent-3d": ("3D", "立体"), "fxemoji": ("round", "圆润"),
+    "streamline": ("outlined", "线条"),
 }
 QUESTIONS = (("What is this?", "这是什么？"), ("What do you see?", "你看到了什么？"), ("Name it.", "说出它的名字。"))
 REQUESTS = (("Draw {}", "画{}"), ("Draw a {}", "画一个{}"), ("Draw a picture of {}.", "请画{}"), ("{}", "{}"))
@@ -53,7 +54,7 @@ def spec(vocab: int, size: int = SIZE) -> sn.Model:
             sn.Stack(width=read, hidden=2 * read, act="gelu_tanh", **shared),
             sn.Stack(width=write, hidden=4 * write, act="gelu_tanh", adaln=write, adaln_shared=True, final_norm=False, **shared)),
         heads={"text": sn.Tokens(read, vocab, tied=True), "embed": sn.Unit(read, joint, token=EMBED),
-               "image": sn.Flow(write, size=size, patch=16, condition=write, bottleneck=128)},
+               "image": sn.Flow(write, size=size, patch=16, condition=write, bottleneck=128, refine=12)},
         objectives=(sn.Contrastive("image", "text", temperature=0.07), sn.NextToken(weight=0.5),
                     sn.FlowMatching(mean=-0.4, std=0.9, weight=1.0)))
 
@@ -284,6 +285,6 @@ def run(data: str = "corpus", steps: int = 20_000, cooldown: float = 0.2, pictur
     held.default = {c: i for i, c in enumerate(held.pictures.concept)}
     return Run(
         name="nano", model=spec(nano.tokenizer.get_vocab_size()), batch=nano.batch, steps=steps, cooldown=cooldown, warmup=0.0,
-        groups=(Group(kind="muon", rate=2e-3, rate_rest=1e-3, decay=0.02),), ema=0.998, clip=2.0,
-        validation=(held.batch(0),), validate_every=250, save_every=100, evaluate=evaluator(nano),
+        groups=(Group(kind="muon", rate=2e-3, rate_rest=1e-3, decay=0.02),), ema=0.996, clip=2.0,
+        validation=(held.batch(0),), validate_every=250, save_every=100, evaluate=evaluator(nano), end=END,
         files={"tokenizer.json": (folder / "tokenizer.json").read_bytes(), "codecs.json": codecs().to_json().encode()})

@@ -99,6 +99,8 @@ class Flow(Spec):
         predict: "velocity" (clean minus noise), "sample" (the clean picture) or "noise".
         condition: width of the condition that modulates the last norm; None has a plain norm.
         bottleneck: patches go in through this few numbers (2511.13720: clean pictures lie on a thin sheet); None is direct.
+        refine: channels that the patches open into before two small convolutions, which also see the noisy picture, join them
+            across their borders; None: the patches are the answer.
         out_channels: more than ``channels`` where the published head also predicts a variance.
         eps: of the last norm.
 
@@ -113,6 +115,7 @@ class Flow(Spec):
     predict: str = "sample"
     condition: int | None = None
     bottleneck: int | None = None
+    refine: int | None = None
     out_channels: int | None = None
     eps: float = 1e-6
 
@@ -125,6 +128,8 @@ class Flow(Spec):
         problems = [] if self.size % self.patch == 0 else [f"size {self.size} does not divide into patches of {self.patch}"]
         if self.predict not in PREDICTIONS:
             problems.append(f"predict {self.predict!r} is not known; use one of {PREDICTIONS}")
+        if self.refine and self.out_channels:
+            problems.append("refine and out_channels do not go together; set one of them")
         return problems
 
     def build(self) -> FlowNet:
@@ -145,12 +150,17 @@ class FlowNet(nn.Module):
         self.register_buffer("position", grid_sinusoids(spec.side, spec.side, spec.width), persistent=False)
         self.norm = nn.LayerNorm(spec.width, eps=spec.eps, elementwise_affine=spec.condition is None)
         self.modulate = nn.Linear(spec.condition, 2 * spec.width) if spec.condition else None
-        self.out = nn.Linear(spec.width, spec.patch**2 * (spec.out_channels or spec.channels))
-        if self.modulate is not None:
-            nn.init.zeros_(self.modulate.weight)
-            nn.init.zeros_(self.modulate.bias)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
+        self.out = nn.Linear(spec.width, spec.patch**2 * (spec.refine or spec.out_channels or spec.channels))
+        self.refine = None
+        if spec.refine:
+            inside = spec.refine + spec.channels
+            self.refine = nn.Sequential(
+                nn.Conv2d(inside, 2 * spec.refine, 3, padding=1), nn.GELU(), nn.Conv2d(2 * spec.refine, spec.channels, 3, padding=1))
+        last = self.refine[-1] if self.refine else self.out
+        for layer in (self.modulate, last):
+            if layer is not None:
+                nn.init.zeros_(layer.weight)
+                nn.init.zeros_(layer.bias)
 
     def patches(self, x_LCHW: torch.Tensor) -> torch.Tensor:
         """Noisy pictures -> (L, P, D) with their places."""
@@ -159,10 +169,14 @@ class FlowNet(nn.Module):
             raise ShapeError(f"the flow head got {tuple(x_LCHW.shape)}, wanted (L, {', '.join(map(str, wanted))})")
         return self.inside(patchify(x_LCHW, self.spec.patch)) + self.position.to(x_LCHW.dtype)
 
-    def forward(self, x_LPD: torch.Tensor, condition_LD: torch.Tensor | None = None) -> torch.Tensor:
-        """The decoder's states -> (L, C, H, W)."""
+    def forward(self, x_LPD: torch.Tensor, noisy_LCHW: torch.Tensor, condition_LD: torch.Tensor | None = None) -> torch.Tensor:
+        """The decoder's states, and the noisy pictures they came from -> (L, C, H, W)."""
         x_LPD = self.norm(x_LPD)
         if self.modulate is not None:
             shift, scale = self.modulate(F.silu(condition_LD))[:, None].chunk(2, dim=-1)
             x_LPD = x_LPD * (1 + scale) + shift
-        return unpatchify(self.out(x_LPD), self.spec.patch, self.spec.side, self.spec.side)
+        picture = unpatchify(self.out(x_LPD), self.spec.patch, self.spec.side, self.spec.side)
+        if self.refine is None:
+            return picture
+        both = torch.cat([picture, noisy_LCHW.to(picture.dtype)], dim=1)
+        return self.refine(both.contiguous(memory_format=torch.channels_last))

@@ -182,9 +182,10 @@ class ModelNet(nn.Module):
         condition = self.condition(written, t_L, state_LD, known_L)
         tokens = head.patches(x_LCHW.to(self.dtype))
         if cache is None:
-            return head(self.decoder(tokens, condition_BD=condition, writing=True), condition)
+            return head(self.decoder(tokens, condition_BD=condition, writing=True), x_LCHW, condition)
         layout = _writing_layout(written, known_L, head.spec.side)
-        return head(self.decoder(tokens, layout, cache=cache, keep=False, writing=True, condition_BD=condition), condition)
+        states = self.decoder(tokens, layout, cache=cache, keep=False, writing=True, condition_BD=condition)
+        return head(states, x_LCHW, condition)
 
     def losses(self, batch: Batch, generator: torch.Generator | None = None) -> dict[str, torch.Tensor]:
         """Each objective's loss, unweighted, by name; :meth:`total` sums them.

@@ -13,7 +13,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,7 @@ class Run:
         validation: batches whose loss is watched.
         validate_every, save_every: steps.
         evaluate: averaged model -> figures, called at each validation.
+        end: id of the token that ends a target text, looked for among the labels before step 0.
         files: more files saved beside the weights (tokenizer, codecs).
         start: changes the fresh model before step 0 (loads earlier weights).
     """
@@ -85,6 +86,7 @@ class Run:
     validate_every: int = 500
     save_every: int = 200
     evaluate: Callable[[ModelNet], dict[str, float]] | None = None
+    end: int | None = None
     files: dict[str, bytes] = field(default_factory=dict)
     start: Callable[[ModelNet], None] | None = None
 
@@ -223,6 +225,8 @@ def fit(run: Run, folder: str | Path, steps: int | None = None, console: Console
         console.print(f"going on from step {state.step} in {folder}")
     last = run.steps if steps is None else min(run.steps, state.step + steps)
     sentinels = Sentinels(run, console)
+    if run.end is not None:
+        sentinels.check_end(run.batch(state.step), run.end)
     clock, seen, since = time.monotonic(), 0, state.step
     while state.step < last:
         batch = run.batch(state.step)
@@ -291,7 +295,3 @@ def _validate(state: _State, folder: Path, console: Console, sentinels: Sentinel
     write_file(folder / "history.json", json.dumps(state.history, indent=1).encode())
     state.model.train()
 
-
-def tiny(run: Run, steps: int) -> Run:
-    """The same run, shorter."""
-    return replace(run, steps=steps, validate_every=0, save_every=max(steps // 2, 1))

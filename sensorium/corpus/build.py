@@ -10,7 +10,8 @@
     FOLDER/clipart.jsonl                      the same for clip art; its split is a field
     FOLDER/manifest.json                      counts, sha256s, licences, versions, families of styles
 
-A second call does only what is missing. Every file appears in one step, so a killed run leaves no half file. The split rule is in ``split``.
+A second call does only what is missing. Every file appears in one step, so a killed run leaves no half file. The rule of the split is in
+``split``.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from sensorium.corpus import clipart
 from sensorium.corpus.draw import save_png
 from sensorium.corpus.emoji import Concept, name_book, read_concepts, read_drawings
-from sensorium.corpus.sources import (CLIPART, PACKAGES, STYLES, DebianPackage, Package, fetch_package, npm_registry, sha256_of)
+from sensorium.corpus.sources import CLIPART, PACKAGES, STYLES, DebianPackage, Package, fetch_package, npm_registry, sha256_of
 from sensorium.corpus.split import SPLITS, clipart_split, relatives, split_concept
 from sensorium.types import ConfigError, MediaError
 
@@ -53,7 +54,13 @@ class _Job:
     progress: Progress
     refused: list[str] = field(default_factory=list)
 
-    def fetch(self, package: Package, registry: str) -> Path:
+    def fetch_all(self) -> dict[str, Path]:
+        """Tarballs of all npm packages; the registry is asked for only when one is missing."""
+        missing = [package for package in PACKAGES.values() if not (self.downloads / package.file_name).is_file()]
+        registry = npm_registry() if missing else ""
+        return {key: self._fetch(package, registry) for key, package in PACKAGES.items()}
+
+    def _fetch(self, package: Package, registry: str) -> Path:
         task = self.progress.add_task(f"fetch {package.name}", total=None)
         path = fetch_package(package, self.downloads, registry,
                              lambda done, total: self.progress.update(task, completed=done, total=total or None))
@@ -65,7 +72,8 @@ class _Job:
         """Draw what is missing of one folder of pictures; gives the keys that have a picture, in order."""
         folder = self.folder / "pictures" / name
         folder.mkdir(parents=True, exist_ok=True)
-        _stamp(folder.with_suffix(".json"), {"package": package.name, "sha256": package.sha256, "size": self.size})
+        _stamp(folder.with_suffix(".json"), {
+            "package": package.name, "sha256": package.sha256, "size": self.size, "format": _FORMAT})
         drawn = []
         for key in self.progress.track(keys, description=f"draw {name}"):
             path = folder / f"{key}.png"
@@ -132,8 +140,7 @@ def _emoji_rows(concepts: Sequence[Concept], drawn: dict[str, list[str]]) -> Ite
 
 
 def _build_emoji(job: _Job) -> dict[str, Any]:
-    registry = npm_registry()
-    tarballs = {key: job.fetch(package, registry) for key, package in PACKAGES.items()}
+    tarballs = job.fetch_all()
     concepts = read_concepts(tarballs["emojibase"])
     mapped = [tarballs[style.package] for style in STYLES if style.join == "characters"]
     book = name_book(concepts, tarballs["emojibase"], mapped)

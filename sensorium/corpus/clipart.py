@@ -38,6 +38,8 @@ _NOT_ENGLISH = frozenset({"architetto francesco rollandin", "architetto francesc
 _FLAGS = "signs_and_symbols/flags/"
 _COLLECTION = 8
 _COLLECTION_WORDS = ("clipart by", "r16 s", "theme", "iconset", "icons", "submission")
+_BROKEN = frozenset({"stylized yoga person"})  # drawn as "linked image not found"
+_LEAST_PIXELS = 24
 _NO_KEYWORDS = frozenset({"unsorted", "and"})
 _TIMEOUT_S = 1800.0
 
@@ -167,7 +169,7 @@ def read_clipart(folder: Path, limit: int | None = None) -> list[ClipArt]:
         name = plain_title(title)
         if not name or times[name.lower()] >= _COLLECTION or any(word in name.lower() for word in _COLLECTION_WORDS):
             name = _file_title(path.stem, artist)
-        if len(re.sub(r"[^A-Za-z]", "", name)) < 3:
+        if len(re.sub(r"[^A-Za-z]", "", name)) < 3 or name.lower() in _BROKEN:
             continue
         if place.startswith(_FLAGS) and "flag" not in name.lower():
             name = f"flag: {name}"
@@ -183,12 +185,13 @@ def _identity(place: str) -> str:
 
 
 def draw(picture: ClipArt, size: int) -> Image.Image:
-    """The picture fitted in a transparent square of ``size`` pixels.
+    """What is visible of the picture, fitted in a transparent square of ``size`` pixels.
 
     Raises:
-        MediaError: broken, far too large, or nothing visible on it.
+        MediaError: broken, far too large, or nothing much visible on it.
     """
     opened = open_picture(picture.path.read_bytes(), f"clipart/{picture.id}").convert("RGBA")
-    if not opened.getchannel("A").getbbox():
-        raise MediaError(f"clipart/{picture.id}: nothing is visible on it")
-    return square(opened, size)
+    box = opened.getchannel("A").getbbox()  # many are small on an empty page
+    if box is None or max(box[2] - box[0], box[3] - box[1]) < _LEAST_PIXELS:
+        raise MediaError(f"clipart/{picture.id}: nothing is visible on it, or less than {_LEAST_PIXELS} pixels")
+    return square(opened.crop(box), size)

@@ -41,7 +41,9 @@ def open_picture(content: bytes, where: str) -> Image.Image:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             picture = Image.open(io.BytesIO(content))
         picture.load()
-    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+    except UnidentifiedImageError as error:
+        raise MediaError(f"{where}: not a readable picture (unknown format)") from error
+    except (OSError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise MediaError(f"{where}: not a readable picture ({error})") from error
     return picture
 

@@ -11,6 +11,7 @@ A package is data here: its tarball is fetched, its sha256 checked, and single f
 from __future__ import annotations
 
 import hashlib
+import http.client
 import os
 import shutil
 import subprocess
@@ -101,37 +102,40 @@ class Style:
 
 PACKAGES: Mapping[str, Package] = {
     "emojibase": Package(
-        "emojibase-data", "17.0.0", "d01d0e2ca4e22cb402679532155342c71e2e871f25c32223c013b8b166ebdf5a", "MIT", "Emojibase by Miles Johnson; names and keywords from Unicode CLDR",
-        "English and Chinese labels and keywords, groups"),
+        "emojibase-data", "17.0.0", "d01d0e2ca4e22cb402679532155342c71e2e871f25c32223c013b8b166ebdf5a",
+        "MIT", "Emojibase, copyright Miles Johnson; words from Unicode CLDR", "English and Chinese labels, keywords, groups"),
     "twemoji": Package(
-        "@iconify-json/twemoji", "1.2.5", "19046dff7d8707ce96212ec86468b36ac5f8e60409629dd13f809265c6d0ebb7", "CC-BY-4.0", "Twemoji, copyright Twitter, Inc and other contributors",
-        "SVG drawings"),
+        "@iconify-json/twemoji", "1.2.5", "19046dff7d8707ce96212ec86468b36ac5f8e60409629dd13f809265c6d0ebb7",
+        "CC-BY-4.0", "Twemoji, copyright Twitter, Inc and other contributors", "SVG drawings"),
     "noto": Package(
-        "@iconify-json/noto", "1.2.9", "3e918d88fc945c0bb3d468dbace6f88caef67f01c9f0e7bcae0915a042e8f1ad", "Apache-2.0", "Noto Emoji, copyright Google Inc", "SVG drawings"),
+        "@iconify-json/noto", "1.2.9", "3e918d88fc945c0bb3d468dbace6f88caef67f01c9f0e7bcae0915a042e8f1ad",
+        "Apache-2.0", "Noto Emoji, copyright Google Inc", "SVG drawings"),
     "noto-v1": Package(
-        "@iconify-json/noto-v1", "1.2.5", "2bf62c26c2c2884aa99e90aec942cdaee17a5921f05690694f4978ad4b017c37", "Apache-2.0", "Noto Emoji version 1 (blobs), copyright Google Inc", "SVG drawings"),
+        "@iconify-json/noto-v1", "1.2.5", "2bf62c26c2c2884aa99e90aec942cdaee17a5921f05690694f4978ad4b017c37",
+        "Apache-2.0", "Noto Emoji version 1, copyright Google Inc", "SVG drawings"),
     "emojione": Package(
-        "@iconify-json/emojione", "1.2.3", "26a14f44284407e8bcde91799388dca2bfd91dbcd55a97f425524a1c5b73610e", "CC-BY-4.0", "Emoji One 2.3 / EmojiTwo, copyright Ranks.com Inc and EmojiTwo",
-        "SVG drawings"),
+        "@iconify-json/emojione", "1.2.3", "26a14f44284407e8bcde91799388dca2bfd91dbcd55a97f425524a1c5b73610e",
+        "CC-BY-4.0", "Emoji One 2.3, copyright Emoji One; continued as EmojiTwo", "SVG drawings"),
     "fxemoji": Package(
-        "@iconify-json/fxemoji", "1.2.2", "f3e72b3c59d05e1db03b7e308d55c0d05bd7ba3f625a90da1b79313c12858eef", "Apache-2.0", "FxEmojis (Firefox OS), copyright Mozilla Foundation",
-        "SVG drawings"),
+        "@iconify-json/fxemoji", "1.2.2", "f3e72b3c59d05e1db03b7e308d55c0d05bd7ba3f625a90da1b79313c12858eef",
+        "Apache-2.0", "FxEmojis of Firefox OS, copyright Mozilla", "SVG drawings"),
     "streamline": Package(
-        "@iconify-json/streamline-emojis", "1.2.4", "5dac87c876b322500989828c5823143e0100d78881627a2e4081a4b897cbfdbc", "CC-BY-4.0", "Streamline Emojis, copyright Streamline (Webalys)",
-        "SVG drawings"),
+        "@iconify-json/streamline-emojis", "1.2.4", "5dac87c876b322500989828c5823143e0100d78881627a2e4081a4b897cbfdbc",
+        "CC-BY-4.0", "Streamline Emojis, copyright Streamline", "SVG drawings"),
     "fluent-flat": Package(
-        "@iconify-json/fluent-emoji-flat", "1.2.6", "7d064769dee690815f823bc5bcc511d957198caf9f5edd8dd9c1aa48a6aeb175", "MIT", "Fluent Emoji, copyright Microsoft Corporation",
-        "SVG drawings"),
+        "@iconify-json/fluent-emoji-flat", "1.2.6", "7d064769dee690815f823bc5bcc511d957198caf9f5edd8dd9c1aa48a6aeb175",
+        "MIT", "Fluent Emoji, copyright Microsoft Corporation", "SVG drawings"),
     "fluent-color": Package(
-        "@iconify-json/fluent-emoji", "1.2.7", "8044210dbf11e016d4de85f15d01a243423bd832457e7e2491df1b751c0e272b", "MIT", "Fluent Emoji, copyright Microsoft Corporation", "SVG drawings"),
+        "@iconify-json/fluent-emoji", "1.2.7", "8044210dbf11e016d4de85f15d01a243423bd832457e7e2491df1b751c0e272b",
+        "MIT", "Fluent Emoji, copyright Microsoft Corporation", "SVG drawings"),
     "fluent-3d": Package(
-        "@lobehub/fluent-emoji-3d", "1.1.0", "c1bb7eee7de090205a232518a9ab4adb3df458bfbe8a1f78232991194c8b2e58", "MIT", "Fluent Emoji, copyright Microsoft Corporation; packed by LobeHub",
-        "WebP pictures, 256 px"),
+        "@lobehub/fluent-emoji-3d", "1.1.0", "c1bb7eee7de090205a232518a9ab4adb3df458bfbe8a1f78232991194c8b2e58",
+        "MIT", "Fluent Emoji, copyright Microsoft Corporation; packed by LobeHub", "WebP pictures, 256 px"),
 }
 
 CLIPART = DebianPackage(
-    "openclipart-png", "1:0.18+dfsg-19", "f07f1545a2970c2cf3fa339bc2405da1a95cf2b1827bfa05bf73eb1c20291c02", "public domain",
-    "Open Clip Art Library 0.18 and the artists named in each picture", "PNG pictures with titles and keywords")
+    "openclipart-png", "1:0.18+dfsg-19", "f07f1545a2970c2cf3fa339bc2405da1a95cf2b1827bfa05bf73eb1c20291c02",
+    "public domain", "Open Clip Art Library 0.18 and the artists named in its pictures", "PNG pictures with titles")
 
 STYLES: tuple[Style, ...] = (
     Style("twemoji", "twemoji", "twemoji", "characters"),
@@ -158,7 +162,7 @@ def npm_registry(environment: Mapping[str, str] | None = None) -> str:
             return variables[key]
     npm = shutil.which("npm", path=variables.get("PATH"))
     if npm:
-        answer = subprocess.run([npm, "config", "get", "registry"], capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
+        answer = subprocess.run([npm, "config", "get", "registry"], capture_output=True, text=True, check=False)
         if answer.returncode == 0 and answer.stdout.strip().startswith("http"):
             return answer.stdout.strip()
     return NPM_DEFAULT
@@ -186,28 +190,26 @@ def fetch(url: str, path: Path, sha256: str, advance: Callable[[int, int], None]
         ``path``.
 
     Raises:
-        MediaError: cannot be reached, or its hash is not the wanted one (the wrong bytes are removed).
+        MediaError: cannot be reached, or its hash is not the wanted one (wrong bytes are never given the final name).
     """
     if path.is_file():
-        _check(path, sha256, url)
+        got = sha256_of(path)
+        if got != sha256:
+            raise MediaError(f"{path}: got sha256 {got}, wanted {sha256}; remove it and run again")
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     try:
         _download(url, part, advance or (lambda done, total: None))
-    except (urllib.error.URLError, OSError) as error:
+    except (OSError, http.client.HTTPException) as error:
         raise MediaError(f"{url} cannot be fetched ({error}); wanted {path.name}. Run again to go on from {part.name}, or put the file "
                          f"into {path.parent} by hand") from error
-    _check(part, sha256, url)
+    got = sha256_of(part)
+    if got != sha256:
+        part.unlink()
+        raise MediaError(f"{url}: got sha256 {got}, wanted {sha256}; what came was removed, run again or set another registry")
     os.replace(part, path)
     return path
-
-
-def _check(path: Path, sha256: str, url: str) -> None:
-    got = sha256_of(path)
-    if got != sha256:
-        path.unlink()
-        raise MediaError(f"{path.name} from {url}: got sha256 {got}, wanted {sha256}; the file was removed, run again")
 
 
 def _download(url: str, part: Path, advance: Callable[[int, int], None]) -> None:

@@ -1,0 +1,116 @@
+"""The command line: right answers for odd but legal input; one line and exit code 2 for the rest, never a traceback."""
+
+from __future__ import annotations
+
+import json
+import resource
+import struct
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as Pillow
+
+from .toys import saved_toy
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return saved_toy(tmp_path_factory.mktemp("toy") / "toy")
+
+
+def sensorium(*words: object, cwd: Path | None = None) -> subprocess.CompletedProcess:
+    """Run the command with at most 6 GB of address space."""
+    def bound() -> None:
+        resource.setrlimit(resource.RLIMIT_AS, (6 * 2**30, 6 * 2**30))
+
+    return subprocess.run([sys.executable, "-m", "sensorium.cli", *map(str, words)], cwd=cwd or ROOT, capture_output=True, text=True,
+                          timeout=120, preexec_fn=bound, env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"})
+
+
+def huge_png() -> bytes:
+    """A 50,000 x 50,000 PNG that is small on disk: what it says is enough to refuse it."""
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    rows = zlib.compressobj(9)
+    body = rows.compress(bytes(2_000_000)) + rows.flush()
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 50_000, 50_000, 8, 2, 0, 0, 0)) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
+
+
+def bad_files(folder: Path) -> dict[str, Path]:
+    picture = folder / "whole.png"
+    Pillow.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)).save(picture)
+    contents = {"empty": b"", "truncated": picture.read_bytes()[:2000], "huge": huge_png(), "text": b"hello, I am text\n" * 20}
+    paths = {"missing": folder / "missing.png", "folder": folder / "folder.png"}
+    paths["folder"].mkdir()
+    for name, data in contents.items():
+        paths[name] = folder / f"{name}.png"
+        paths[name].write_bytes(data)
+    return paths
+
+
+def one_line_error(result: subprocess.CompletedProcess) -> str:
+    assert result.returncode == 2, result.stderr
+    assert "Traceback" not in result.stderr
+    lines = [line for line in result.stderr.splitlines() if line.strip()]
+    assert len(lines) == 1 and lines[0].startswith("error:"), result.stderr
+    return lines[0]
+
+
+def test_bad_pictures_are_one_line_and_code_2(toy: Path, tmp_path: Path) -> None:
+    says = {"missing": "missing", "folder": "folder", "empty": "empty", "truncated": "broken", "huge": "50000 x 50000", "text": "not a picture"}
+    for name, path in bad_files(tmp_path).items():
+        line = one_line_error(sensorium("ask", path, "What is this?", "--model", toy))
+        assert says[name] in line and path.name in line
+
+
+def test_bad_words_are_one_line_and_code_2(toy: Path, tmp_path: Path) -> None:
+    for words, says in (
+        (("ask", "a dog", "--want", "smell"), "no modality"),
+        (("ask", "a dog", "--want", "audio"), "cannot write audio"),
+        (("ask", "word " * 5000), "shorten it"),
+        (("ask", "a dog", "-o", tmp_path / "a.png"), "add --want image"),
+        (("ask", "a dog", "--want", "image", "--steps", "1", "-o", tmp_path / "a.xyz"), "wanted one of"),
+        (("search", "a dog", "--table", tmp_path / "none"), "holds no pictures yet"),
+        (("index", tmp_path / "none", "--table", tmp_path / "t"), "neither a folder nor a file"),
+    ):
+        assert says in one_line_error(sensorium(*words, "--model", toy))
+    assert "no model 'nope'" in one_line_error(sensorium("describe", "nope"))
+    assert "not a file" in one_line_error(sensorium("train", tmp_path / "none.py"))
+    assert not (tmp_path / "a.png").exists()
+
+
+def test_odd_but_legal_pictures_are_answered(toy: Path, tmp_path: Path) -> None:
+    grey = np.linspace(0, 255, 64 * 64).reshape(64, 64)
+    base = Pillow.fromarray(grey.astype(np.uint8))
+    base.convert("CMYK").save(tmp_path / "cmyk.jpg")
+    base.convert("P").save(tmp_path / "palette.png", transparency=3)
+    Pillow.fromarray((grey * 257).astype(np.uint16)).save(tmp_path / "deep.png")
+    base.save(tmp_path / "moving.gif", save_all=True, append_images=[base.rotate(90)], duration=50)
+    for name in ("cmyk.jpg", "palette.png", "deep.png", "moving.gif"):
+        result = sensorium("ask", tmp_path / name, "What is this?", "--model", toy, "--max-tokens", 2)
+        assert result.returncode == 0, result.stderr
+
+
+def test_draw_index_search_describe(toy: Path, tmp_path: Path) -> None:
+    drawn = sensorium("ask", "a dog", "--want", "image", "-o", tmp_path / "p" / "dog.png", "--steps", 2, "--model", toy)
+    assert drawn.returncode == 0 and (tmp_path / "p" / "dog.png").is_file(), drawn.stderr
+    assert json.loads(sensorium("describe", tmp_path / "p" / "dog.png").stdout)["steps"] == 2
+    indexed = sensorium("index", tmp_path / "p", "--table", tmp_path / "t", "--model", toy)
+    assert "1 new" in indexed.stdout, indexed.stderr
+    found = sensorium("search", "a dog", "--table", tmp_path / "t", "--model", toy, "--json", tmp_path / "f.json")
+    assert "dog.png" in found.stdout, found.stderr
+    assert json.loads((tmp_path / "f.json").read_text())["found"][0]["path"].endswith("dog.png")
+    assert "Merge(inside=24, outside=32)" in sensorium("describe", toy).stdout
+
+
+def test_help_teaches() -> None:
+    words = sensorium("--help").stdout
+    assert all(name in words for name in ("ask", "index", "search", "models", "describe", "train", "eval", "demo"))
+    assert "picture.png" in sensorium("ask", "--help").stdout
