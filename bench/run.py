@@ -149,7 +149,8 @@ def main() -> None:
     facts = {"date": today, "torch": torch.__version__, "threads": torch.get_num_threads(), "machine": platform.machine(), "results": results}
     (place / f"{today}.json").write_text(json.dumps(facts, indent=1))
     rows = [f"| {name} | {BENCHES[name].__doc__.splitlines()[0]} | {' '.join(f'{k} {v:.4g}' for k, v in r.items())} |" for name, r in results.items()]
-    header = [f"# Speed and memory, {today}", "", f"torch {torch.__version__}, {torch.get_num_threads()} threads.", "", "| name | what | figures |", "|---|---|---|"]
+    header = [f"# Speed and memory, {today}", "", f"torch {torch.__version__}, {torch.get_num_threads()} threads.", "",
+              "| name | what | figures |", "|---|---|---|"]
     (place / f"{today}.md").write_text("\n".join(header + rows) + "\n")
 
 

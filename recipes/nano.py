@@ -14,7 +14,6 @@ The two embeddings are each other's positives in the contrastive objective.
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -158,9 +157,7 @@ class NanoData:
     draws: int = 1
 
     def __post_init__(self) -> None:
-        from tokenizers import Tokenizer
-
-        self.tokenizer = Tokenizer.from_file(str(self.folder / "tokenizer.json"))
+        self.tokenizer = sn.Tokenizer.from_file(self.folder / "tokenizer.json")
         self.concepts = load_concepts(self.folder)
         self.pictures = load_pictures(self.folder, "train", self.size)
         ids = list(self.concepts)
@@ -177,7 +174,7 @@ class NanoData:
     @lru_cache(maxsize=100_000)  # noqa: B019 (one object a run)
     def ids(self, text: str) -> tuple[int, ...]:
         """Token ids of a text."""
-        return tuple(self.tokenizer.encode(text, add_special_tokens=False).ids)
+        return tuple(self.tokenizer.encode(text))
 
     def request(self, concept: Concept, style: str, rng: np.random.Generator) -> tuple[str, bool]:
         """A text that stands for a picture, and whether it names the style."""
@@ -219,18 +216,11 @@ class NanoData:
 
 def train_tokenizer(folder: Path, vocab: int = 4096) -> None:
     """Byte-level BPE over every name, keyword, question and request in both languages."""
-    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
-
     texts = [w for pair in (*QUESTIONS, *REQUESTS) for w in pair] * 20
     for concept in load_concepts(folder).values():
         texts += [*concept.names] * 3 + [*concept.keywords[0], *concept.keywords[1]]
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.normalizer = normalizers.NFC()
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)])
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(vocab_size=vocab, special_tokens=list(SPECIALS), initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False)
-    tokenizer.train_from_iterator(texts, trainer)
-    tokenizer.save(str(folder / "tokenizer.json"))
+    tokenizer = sn.Tokenizer.train(texts, vocab, SPECIALS)
+    (folder / "tokenizer.json").write_text(tokenizer.to_json(), encoding="utf-8")
 
 
 @torch.no_grad()
@@ -284,7 +274,7 @@ def run(data: str = "corpus", steps: int = 20_000, cooldown: float = 0.2, pictur
     held.mixture = sn.Mixture((len(held.pictures),), seed=1)
     held.default = {c: i for i, c in enumerate(held.pictures.concept)}
     return Run(
-        name="nano", model=spec(nano.tokenizer.get_vocab_size()), batch=nano.batch, steps=steps, cooldown=cooldown, warmup=0.0,
+        name="nano", model=spec(nano.tokenizer.vocab), batch=nano.batch, steps=steps, cooldown=cooldown, warmup=0.0,
         groups=(Group(kind="muon", rate=2e-3, rate_rest=1e-3, decay=0.02),), ema=0.996, clip=2.0,
         validation=(held.batch(0),), validate_every=250, save_every=100, evaluate=evaluator(nano), end=END,
         files={"tokenizer.json": (folder / "tokenizer.json").read_bytes(), "codecs.json": codecs().to_json().encode()})

@@ -4,7 +4,7 @@ from sensorium.align import AttentionPool, Merge, Project, Resample
 from sensorium.checkpoint import Coverage, Pretrained, load, save
 from sensorium.codecs.text import Tokenizer
 from sensorium.codecs.vision import VisionCodec
-from sensorium.data import Arrays, Mixture, Packer, open_source
+from sensorium.data import Arrays, Packer
 from sensorium.decoder import Decoder
 from sensorium.encoders import LabelEncoder, PyramidEncoder, TextEncoder, VisionEncoder, Vocabulary
 from sensorium.engine import Codecs, draw_images, embed, respond, stream, write_texts
@@ -13,6 +13,7 @@ from sensorium.heads import Flow, Tokens, Unit
 from sensorium.layers.stack import Stack
 from sensorium.model import Model, ModelNet
 from sensorium.objectives import Contrastive, FlowMatching, NextToken
+from sensorium.samples import Mixture, open_source
 from sensorium.spec import Spec, from_dict, from_json
 from sensorium.train import Group, Run, fit
 from sensorium.types import *  # noqa: F403

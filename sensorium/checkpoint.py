@@ -26,7 +26,7 @@ from sensorium.model import Model, ModelNet
 from sensorium.spec import Spec, from_json
 from sensorium.types import CheckpointError, ConfigError
 
-__all__ = ["Coverage", "load", "PUBLISHED", "Published", "Pretrained", "read_tensors", "save", "write_file", "write_tensors"]
+__all__ = ["Coverage", "load", "Pretrained", "PUBLISHED", "Published", "read_tensors", "Rule", "save", "write_file", "write_tensors"]
 
 REFUSED = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 

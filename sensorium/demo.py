@@ -29,9 +29,12 @@ STYLE = """
 main{max-width:1060px;margin:0 auto;padding:40px 20px 80px}h1{font-size:30px;margin:0 0 4px}h2{font-size:20px;margin:44px 0 4px}
 p{color:var(--soft);margin:0 0 16px;max-width:70ch}.grid{display:grid;grid-template-columns:repeat(auto-fill,minmax(150px,1fr));gap:14px}
 figure{margin:0;background:var(--paper);border:1px solid var(--line);border-radius:14px;padding:14px;text-align:center}
-figure img{width:104px;height:104px;object-fit:contain;background:#fff;border-radius:8px}figcaption{font-size:14px;margin-top:8px;overflow-wrap:anywhere}
-small{color:var(--soft);display:block}.row{display:flex;gap:10px;align-items:center;background:var(--paper);border:1px solid var(--line);
-border-radius:14px;padding:10px 14px;margin-bottom:10px;flex-wrap:wrap}.row b{width:150px}.row img{width:64px;height:64px;border-radius:6px;background:#fff}
+figure img{width:104px;height:104px;object-fit:contain;background:#fff;border-radius:8px}
+figcaption{font-size:14px;margin-top:8px;overflow-wrap:anywhere}
+small{color:var(--soft);display:block}.row{display:flex;gap:10px;align-items:center;
+background:var(--paper);border:1px solid var(--line);
+border-radius:14px;padding:10px 14px;margin-bottom:10px;flex-wrap:wrap}
+.row b{width:150px}.row img{width:64px;height:64px;border-radius:6px;background:#fff}
 """
 
 
@@ -78,8 +81,9 @@ def make_demo(folder: Path, model: sn.ModelNet, name: str, console: Console, pic
     _draw(page, model, folder, console)
     seconds = time.perf_counter() - begin
     size = sum(p.numel() for p in model.parameters()) / 1e6
-    lead = (f"One model of {size:.1f} million parameters ({name}) looked at {len(paths)} pictures, named them in two languages, found them by "
-            f"meaning and drew {len(REQUESTS)} of its own, on this computer's CPU, in {seconds:.1f} s. Right or wrong, everything is shown as it came out.")
+    lead = (f"One model of {size:.1f} million parameters ({name}) looked at {len(paths)} pictures, named them in two "
+            f"languages, found them by meaning and drew {len(REQUESTS)} of its own, on this computer's CPU, in {seconds:.1f} s. "
+            "Right or wrong, everything is shown as it came out.")
     write_file(folder / "index.html", page.html("Sensorium: see, name, find and draw", lead).encode())
     return folder / "index.html"
 

@@ -114,9 +114,7 @@ def draw(model: ModelNet, batch: Batch, solver: Solver | None = None, modality: 
     Returns:
         (L, C, H, W), normalised as in training (pictures: -1..1).
     """
-    for picture in stream_draw(model, batch, solver or Solver(), modality):
-        pass
-    return picture
+    return list(stream_draw(model, batch, solver or Solver(), modality))[-1]
 
 
 @torch.inference_mode()

@@ -20,7 +20,7 @@ from rich.console import Console
 from sensorium.model import ModelNet
 from sensorium.types import Batch, Written
 
-__all__ = ["ModalityUse", "modality_use", "Sentinels"]
+__all__ = ["modality_use", "ModalityUse", "Sentinels"]
 
 
 @dataclass(frozen=True)

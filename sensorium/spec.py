@@ -14,7 +14,7 @@ from torch import nn
 
 from sensorium.types import ConfigError
 
-__all__ = ["Spec", "from_dict", "from_json"]
+__all__ = ["from_dict", "from_json", "Spec"]
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Spec:
         """JSON-able form: {"spec": class name, field: value, ...}, only the fields that differ from their defaults."""
         out: dict[str, Any] = {"spec": type(self).__name__}
         for f in fields(self):
-            value = getattr(self, f.name)
+            value = vars(self)[f.name]
             default = f.default if f.default is not MISSING else f.default_factory() if f.default_factory is not MISSING else MISSING
             if default is MISSING or value != default:
                 out[f.name] = _plain(value)
@@ -72,7 +72,7 @@ class Spec:
         return f"{type(self).__name__}({inner})"
 
     def _shown(self) -> dict[str, Any]:
-        return {key: getattr(self, key) for key in self.to_dict() if key != "spec"}
+        return {key: vars(self)[key] for key in self.to_dict() if key != "spec"}
 
 
 def _plain(value: Any) -> Any:

@@ -15,8 +15,9 @@ from typing import Any, Protocol
 import torch
 
 __all__ = [
-    "assistant", "Audio", "Batch", "CheckpointError", "ConfigError", "Delta", "Enter", "Features", "Image", "Layout", "Media", "MediaError", "Message",
-    "MODALITIES", "ModalityError", "Part", "part", "Reply", "Request", "Sample", "ShapeError", "Text", "user", "Video", "Written",
+    "assistant", "Audio", "Batch", "CheckpointError", "ConfigError", "Delta", "Enter", "Features", "Image", "Layout", "Media",
+    "MediaError", "Message", "MODALITIES",
+    "ModalityError", "Part", "part", "Reply", "Request", "Sample", "ShapeError", "Text", "user", "Video", "Written",
 ]
 
 MODALITIES = ("text", "image", "audio", "video")

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import sensorium as sn
-from sensorium.data import parse_sample
+from sensorium.samples import parse_sample
 
 LINE = {"parts": [{"image": "dog.png"}, {"text": "a dog"}, {"text": "小狗", "target": True}], "id": "dog"}
 
