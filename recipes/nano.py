@@ -25,6 +25,7 @@ from torch.nn import functional as F
 
 import sensorium as sn
 from sensorium.train import Group, Run
+from sensorium.zoo.nano import nano
 
 SIZE = 64
 SPECIALS = ("<pad>", "<embed>", "<say>", "<end>")
@@ -38,24 +39,6 @@ STYLE_WORDS = {
 }
 QUESTIONS = (("What is this?", "这是什么？"), ("What do you see?", "你看到了什么？"), ("Name it.", "说出它的名字。"))
 REQUESTS = (("Draw {}", "画{}"), ("Draw a {}", "画一个{}"), ("Draw a picture of {}.", "请画{}"), ("{}", "{}"))
-
-
-def spec(vocab: int, size: int = SIZE) -> sn.Model:
-    """The sentence of parts."""
-    shared = dict(depth=6, heads=4, head_width=64, norm="rms", bias=False, qk_norm=True, rope_theta=1e4, rope_axes=(8, 12, 12),
-                  rule="mixed")
-    read, write, joint = 256, 320, 256
-    return sn.Model(
-        encoders={"text": sn.Vocabulary(vocab, read), "image": sn.PyramidEncoder(size=size)},
-        align={"image": sn.Merge(256, read, size=2)},
-        fuse={"splice": sn.Splice(("image",)), "condition": sn.Condition(write, state=joint)},
-        decoder=sn.Decoder(
-            sn.Stack(width=read, hidden=2 * read, act="gelu_tanh", **shared),
-            sn.Stack(width=write, hidden=4 * write, act="gelu_tanh", adaln=write, adaln_shared=True, final_norm=False, **shared)),
-        heads={"text": sn.Tokens(read, vocab, tied=True), "embed": sn.Unit(read, joint, token=EMBED),
-               "image": sn.Flow(write, size=size, patch=16, condition=write, bottleneck=128, refine=12)},
-        objectives=(sn.Contrastive("image", "text", temperature=0.07), sn.NextToken(weight=0.5),
-                    sn.FlowMatching(mean=-0.4, std=0.9, weight=1.0)))
 
 
 def codecs(size: int = SIZE) -> sn.Codecs:
@@ -268,13 +251,13 @@ def run(data: str = "corpus", steps: int = 20_000, cooldown: float = 0.2, pictur
     folder = Path(data)
     if not (folder / "tokenizer.json").exists():
         train_tokenizer(folder)
-    nano = NanoData(folder, SIZE, pictures)
+    train = NanoData(folder, SIZE, pictures)
     held = NanoData(folder, SIZE, 64, seed=1)
     held.pictures = load_pictures(folder, "val", SIZE)
     held.mixture = sn.Mixture((len(held.pictures),), seed=1)
     held.default = {c: i for i, c in enumerate(held.pictures.concept)}
     return Run(
-        name="nano", model=spec(nano.tokenizer.vocab), batch=nano.batch, steps=steps, cooldown=cooldown, warmup=0.0,
+        name="nano", model=nano(train.tokenizer.vocab), batch=train.batch, steps=steps, cooldown=cooldown, warmup=0.0,
         groups=(Group(kind="muon", rate=2e-3, rate_rest=1e-3, decay=0.02),), ema=0.996, clip=2.0,
-        validation=(held.batch(0),), validate_every=250, save_every=100, evaluate=evaluator(nano), end=END,
+        validation=(held.batch(0),), validate_every=250, save_every=100, evaluate=evaluator(train), end=END,
         files={"tokenizer.json": (folder / "tokenizer.json").read_bytes(), "codecs.json": codecs().to_json().encode()})

@@ -103,6 +103,7 @@ class _State:
     def __init__(self, run: Run) -> None:
         self.run = run
         self.step = 0
+        torch.manual_seed(run.seed)  # recipes that draw from the global generator repeat too; it is saved with the rest
         self.model = run.model.build(seed=run.seed).train()
         if run.start is not None:
             run.start(self.model)
