@@ -34,7 +34,8 @@ MAX_BYTES = 64 * 2**20
 MAX_PIXELS = 64 * 10**6
 MAX_SIDE = 32_768
 BROKEN = (OSError, ValueError, SyntaxError, EOFError, struct.error, KeyError, IndexError, TypeError, OverflowError, MemoryError,
-          Pillow.DecompressionBombError, Pillow.DecompressionBombWarning, ZeroDivisionError, AttributeError)
+          ZeroDivisionError, AttributeError)
+BOMBS = (Pillow.DecompressionBombError, Pillow.DecompressionBombWarning)
 NOTE = "sensorium"
 
 
@@ -79,6 +80,8 @@ def _open(source: str | Path | bytes, background: tuple[int, ...], max_pixels: i
         try:
             picture = Pillow.open(io.BytesIO(data), formats=FORMATS)
             width, height = picture.size
+        except BOMBS as error:
+            raise MediaError(f"{name} has far more pixels than the {max_pixels / 1e6:.0f} million that are read; make it smaller") from error
         except BROKEN as error:
             raise MediaError(f"{name} is not a picture that can be read; wanted {', '.join(FORMATS)}") from error
         if width * height > max_pixels or max(width, height) > MAX_SIDE:
@@ -88,7 +91,7 @@ def _open(source: str | Path | bytes, background: tuple[int, ...], max_pixels: i
             picture.load()
             picture = ImageOps.exif_transpose(picture)
             return _rgb(picture, background)
-        except BROKEN as error:
+        except (*BROKEN, *BOMBS) as error:
             raise MediaError(f"{name} is broken or cut short: it says {width} x {height} pixels but they cannot all be read") from error
 
 
@@ -180,7 +183,7 @@ def read_info(path: str | Path) -> dict[str, Any]:
     try:
         with Pillow.open(io.BytesIO(data), formats=FORMATS) as picture:
             note = str(picture.info.get(NOTE) or picture.getexif().get(0x010E, ""))
-    except BROKEN as error:
+    except (*BROKEN, *BOMBS) as error:
         raise MediaError(f"{name} is not a picture that can be read; wanted {', '.join(FORMATS)}") from error
     try:
         found = json.loads(note.removeprefix(f"{NOTE} ")) if note else {}

@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -66,12 +67,9 @@ class Memory:
     """
 
     def __init__(self, folder: str | Path, model: sn.ModelNet, name: str) -> None:
-        import lancedb
-
         self.folder, self.model = Path(folder), model
         self.name = f"{name}-{_fingerprint(model)}"
-        self._database = lancedb.connect(str(self.folder))
-        self._table = self._database.open_table(TABLE) if TABLE in self._database.list_tables().tables else None
+        self._table = self._open() if self.folder.is_dir() else None
         if self._table is not None and len(self):
             made = self._table.search().limit(1).to_list()[0]["model"]
             if made != self.name:
@@ -79,6 +77,16 @@ class Memory:
 
     def __len__(self) -> int:
         return 0 if self._table is None else self._table.count_rows()
+
+    def _database(self) -> Any:
+        import lancedb
+
+        return lancedb.connect(str(self.folder))
+
+    def _open(self) -> Any:
+        """The table, or None if the folder has none."""
+        database = self._database()
+        return database.open_table(TABLE) if TABLE in database.list_tables().tables else None
 
     def add(self, paths: Sequence[Path], chunk: int = 64, watch: Callable[[int], None] | None = None) -> Added:
         """Embed files and remember them; files whose content is known are skipped, unreadable ones are listed.
@@ -107,7 +115,7 @@ class Memory:
         rows = [{"key": key, "path": str(path.resolve()), "model": self.name, "vector": point}
                 for (key, path, _), point in zip(items, points, strict=True)]
         if self._table is None:
-            self._table = self._database.create_table(TABLE, rows)
+            self._table = self._database().create_table(TABLE, rows)
         else:
             self._table.add(rows)
         report.added += [path for _, path, _ in items]
