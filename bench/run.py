@@ -54,12 +54,12 @@ def clip_images() -> dict[str, float]:
 
 
 def train_nano() -> dict[str, float]:
-    """One training step of nano, 64 pictures, beside a plain loop over the same model: one padded sample a row, masks dense."""
+    """One training step of nano, 64 pictures, float32, beside the plain loop (bench/plain.py) over the same weights and samples."""
+    from plain import plain_losses
+
     import sensorium as sn
-    from sensorium.optim import Muon  # noqa: F401 (both sides use AdamW; the optimizer is not what is compared)
     from sensorium.zoo.nano import nano
 
-    spec = nano()
     packer = sn.Packer(places={"image": 4}, row=40, embed=1, say=2, end=3, axes=True)
     generator = torch.Generator().manual_seed(0)
     reading, writing = [], []
@@ -71,18 +71,18 @@ def train_nano() -> dict[str, float]:
     pairs = {"image": list(range(64)), "text": list(range(64, 128))}
     packed, padded = packer.pack(reading + writing, pairs), packer.pack(reading + writing, pairs, alone=True)
 
-    def step(batch: sn.Batch) -> Callable[[], None]:
-        model = spec.build(seed=0)
+    def step(batch: sn.Batch, losses: Callable[..., dict[str, torch.Tensor]]) -> Callable[[], None]:
+        model = nano().build(seed=0)
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
 
         def once() -> None:
             optimizer.zero_grad()
-            model.total(model.losses(batch, torch.Generator().manual_seed(0))).backward()
+            model.total(losses(model, batch, torch.Generator().manual_seed(0))).backward()
             optimizer.step()
 
         return once
 
-    return paired(step(packed), step(padded))
+    return paired(step(packed, sn.ModelNet.losses), step(padded, plain_losses))
 
 
 def contrastive() -> dict[str, float]:
