@@ -246,18 +246,18 @@ def evaluator(data: NanoData, split: str = "val"):
     return evaluate
 
 
-def run(data: str = "corpus", steps: int = 20_000, cooldown: float = 0.2, pictures: int = 128) -> Run:
+def run(data: str = "corpus", steps: int = 20_000, cooldown: float = 0.2, pictures: int = 128, draws: int = 2) -> Run:
     """The run behind the shipped weights."""
     folder = Path(data)
     if not (folder / "tokenizer.json").exists():
         train_tokenizer(folder)
-    train = NanoData(folder, SIZE, pictures)
+    train = NanoData(folder, SIZE, pictures, draws=draws)
     held = NanoData(folder, SIZE, 64, seed=1)
     held.pictures = load_pictures(folder, "val", SIZE)
     held.mixture = sn.Mixture((len(held.pictures),), seed=1)
     held.default = {c: i for i, c in enumerate(held.pictures.concept)}
     return Run(
         name="nano", model=nano(train.tokenizer.vocab), batch=train.batch, steps=steps, cooldown=cooldown, warmup=0.0,
-        groups=(Group(kind="muon", rate=2e-3, rate_rest=1e-3, decay=0.02),), ema=0.996, clip=2.0,
+        groups=(Group(kind="muon", rate=3e-3, rate_rest=1e-3, decay=0.02),), ema=0.996, clip=2.0, mixed=True,
         validation=(held.batch(0),), validate_every=250, save_every=100, evaluate=evaluator(train), end=END,
         files={"tokenizer.json": (folder / "tokenizer.json").read_bytes(), "codecs.json": codecs().to_json().encode()})

@@ -17,3 +17,5 @@ from sensorium.samples import Mixture, open_source
 from sensorium.spec import Spec, from_dict, from_json
 from sensorium.train import Group, Run, fit
 from sensorium.types import *  # noqa: F403
+
+import sensorium.zoo  # isort: skip  (the families register themselves, and with them the published layouts that load() knows)

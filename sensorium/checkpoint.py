@@ -64,11 +64,13 @@ class Published:
         spec: its config.json -> our spec.
         rules: (spec, config) -> our parameter's path -> how it is made.
         ignored: name -> reason, or None if the tensor is not one to be ignored.
+        rename: a tensor's name in any edition of the layout -> its name in the edition that ``rules`` speaks of.
     """
 
     spec: Callable[[dict[str, Any]], Model]
     rules: Callable[[Model, dict[str, Any]], dict[str, Rule]]
     ignored: Callable[[str], str | None] = lambda name: None
+    rename: Callable[[str], str] = lambda name: name
 
 
 PUBLISHED: dict[str, Published] = {}
@@ -189,7 +191,7 @@ def _published(folder: Path) -> tuple[Model, dict[str, Rule], Callable[[str], st
         rules = entry.rules(spec, config)
     except (KeyError, TypeError) as error:
         raise CheckpointError(f"{folder.name}/config.json of kind {kind!r} lacks or misuses {error}") from error
-    return spec, rules, entry.ignored, _sharded(folder)
+    return spec, rules, entry.ignored, {entry.rename(name): value for name, value in _sharded(folder).items()}
 
 
 def _sharded(folder: Path) -> dict[str, torch.Tensor]:

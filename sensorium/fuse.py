@@ -15,7 +15,8 @@ import torch
 from torch import nn
 
 from sensorium.layers.attention import Attention, attend
-from sensorium.layers.blocks import MLP, Norm
+from sensorium.layers.blocks import MLP
+from sensorium.layers.norms import Norm
 from sensorium.layers.positions import sinusoids
 from sensorium.spec import Spec
 from sensorium.types import ShapeError

@@ -85,8 +85,9 @@ class UnitNet(nn.Module):
         self.map = nn.Linear(spec.inside, spec.outside, bias=False) if spec.inside and spec.outside else nn.Identity()
 
     def forward(self, x_LD: torch.Tensor) -> torch.Tensor:
-        """(L, D) -> (L, O), length one."""
-        return F.normalize(self.map(x_LD), dim=-1)
+        """(L, D) -> (L, O), length one, at least float32."""
+        x_LO = self.map(x_LD)
+        return F.normalize(x_LO.to(torch.promote_types(x_LO.dtype, torch.float32)), dim=-1)
 
 
 @dataclass(frozen=True, repr=False)

@@ -200,7 +200,8 @@ class ModelNet(nn.Module):
             spec = objective.spec
             if isinstance(spec, Contrastive) and spec.first in batch.pairs and spec.second in batch.pairs:
                 first, second = (self._pair(name, batch, state) for name in (spec.first, spec.second))
-                out["contrastive"] = objective(first, second, batch.group_L)
+                with torch.autocast(first.device.type, enabled=False):  # in bfloat16 the scores of near pairs are equal, and it collapses
+                    out["contrastive"] = objective(first, second, batch.group_L)
             elif isinstance(spec, NextToken) and batch.label_BT is not None:
                 here = batch.label_BT >= 0
                 out["next_token"] = objective(self.logits(state[here]), batch.label_BT[here])

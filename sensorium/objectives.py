@@ -70,8 +70,9 @@ class ContrastiveNet(nn.Module):
 
     @property
     def scale(self) -> torch.Tensor:
-        """What cosines are multiplied by: at most 100, as in CLIP."""
-        return self.log_scale.clamp(max=MAX_LOG_SCALE).exp()
+        """What cosines are multiplied by: at most 100 in the softmax form, as in CLIP; SigLIP has no limit."""
+        log = self.log_scale.clamp(max=MAX_LOG_SCALE) if self.spec.form == "softmax" else self.log_scale
+        return log.exp()
 
     def forward(self, first_LD: torch.Tensor, second_LD: torch.Tensor, group_L: torch.Tensor | None = None) -> torch.Tensor:
         """Mean loss over the pairs.

@@ -22,7 +22,7 @@ from rich.console import Console
 
 from sensorium.checkpoint import read_tensors, save, write_file, write_tensors
 from sensorium.model import Model, ModelNet
-from sensorium.optim import Muon
+from sensorium.optim import Muon, native_bfloat16
 from sensorium.sentinels import Sentinels, modality_use
 from sensorium.types import Batch, CheckpointError, ConfigError
 
@@ -62,6 +62,7 @@ class Run:
         groups: parameter groups.
         warmup, cooldown: shares of the steps in which the rate rises from 0 and falls to 0 (linearly).
         clip: largest gradient norm.
+        mixed: multiply matrices in bfloat16 where the processor has units for it; weights and sums stay float32.
         ema: decay of the averaged weights; 0 keeps none.
         seed: of weights, noise and order.
         validation: batches whose loss is watched.
@@ -80,6 +81,7 @@ class Run:
     warmup: float = 0.02
     cooldown: float = 0.4
     clip: float = 1.0
+    mixed: bool = False
     ema: float = 0.999
     seed: int = 0
     validation: tuple[Batch, ...] = ()
@@ -108,6 +110,7 @@ class _State:
         if run.start is not None:
             run.start(self.model)
         self.average = {name: p.detach().clone() for name, p in self.model.named_parameters()} if run.ema else {}
+        self.mixed = run.mixed and native_bfloat16(self.model.device)
         self.optimizers = _optimizers(self.model, run.groups)
         self.history: list[dict[str, Any]] = []
 
@@ -257,8 +260,10 @@ def _step(state: _State, batch: Batch) -> tuple[dict[str, float], float]:
         for group in optimizer.param_groups:
             group["lr"] = group["peak"] * share
         optimizer.zero_grad(set_to_none=True)
-    losses = state.model.losses(batch, torch.Generator().manual_seed(run.seed * 1_000_003 + state.step))
-    state.model.total(losses).backward()
+    with torch.autocast(state.model.device.type, torch.bfloat16, enabled=state.mixed):
+        losses = state.model.losses(batch, torch.Generator().manual_seed(run.seed * 1_000_003 + state.step))
+        total = state.model.total(losses)
+    total.backward()
     norm = float(torch.nn.utils.clip_grad_norm_(state.model.parameters(), run.clip))
     for optimizer in state.optimizers:
         optimizer.step()

@@ -1,4 +1,4 @@
-"""Norms, MLPs and the transformer block: pre-norm, or modulated by a condition (adaLN).
+"""MLPs and the transformer block: pre-norm, or modulated by a condition (adaLN).
 
 Letters: B batch, T length, D width, N heads, E head width.
 
@@ -15,9 +15,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from sensorium.layers.attention import Attention
+from sensorium.layers.norms import Norm
 from sensorium.spec import Spec
 
-__all__ = ["ACTIVATIONS", "Block", "BlockNet", "MLP", "MLPNet", "Norm"]
+__all__ = ["ACTIVATIONS", "Block", "BlockNet", "MLP", "MLPNet"]
 
 
 def quick_gelu(x: torch.Tensor) -> torch.Tensor:
@@ -31,30 +32,6 @@ def gelu_tanh(x: torch.Tensor) -> torch.Tensor:
 
 
 ACTIVATIONS = {"gelu": F.gelu, "gelu_tanh": gelu_tanh, "quick_gelu": quick_gelu, "silu": F.silu, "relu": F.relu}
-
-
-@dataclass(frozen=True, repr=False)
-class Norm(Spec):
-    """Layer or root-mean-square normalisation over the width.
-
-    Args:
-        width: D.
-        kind: "layer" or "rms".
-        eps: added to the variance.
-        affine: learn a scale (and, for "layer", a shift).
-    """
-
-    width: int
-    kind: str = "layer"
-    eps: float = 1e-5
-    affine: bool = True
-
-    def check(self) -> list[str]:
-        return [] if self.kind in ("layer", "rms") else [f"norm kind {self.kind!r} is not known; use 'layer' or 'rms'"]
-
-    def build(self) -> nn.Module:
-        kind = nn.LayerNorm if self.kind == "layer" else nn.RMSNorm
-        return kind(self.width, eps=self.eps, elementwise_affine=self.affine)
 
 
 @dataclass(frozen=True, repr=False)
@@ -105,7 +82,7 @@ class Block(Spec):
 
     Args:
         attention, mlp: the parts; their widths are the block's.
-        norm: of both.
+        norm: before both, and before attention alone if ``mlp_norm`` is given.
         adaln: None, or the width of the condition that modulates both halves (adaLN-Zero, 2212.09748, section 3.2).
         adaln_shared: the six modulation vectors are made once for all layers and given to the block, which adds its own
             learned table (2310.00426, section 2.3); saves most of adaLN's parameters.
@@ -116,6 +93,7 @@ class Block(Spec):
     norm: Norm
     adaln: int | None = None
     adaln_shared: bool = False
+    mlp_norm: Norm | None = None
 
     def check(self) -> list[str]:
         widths = {self.attention.width, self.mlp.width, self.norm.width}
@@ -134,7 +112,7 @@ class BlockNet(nn.Module):
         width = spec.attention.width
         self.attention_norm = spec.norm.build()
         self.attention = spec.attention.build()
-        self.mlp_norm = spec.norm.build()
+        self.mlp_norm = (spec.mlp_norm or spec.norm).build()
         self.mlp = spec.mlp.build()
         self.modulate = None
         self.table = None

@@ -15,9 +15,10 @@ import torch
 from torch import nn
 
 from sensorium.layers.attention import Attention, attend
-from sensorium.layers.blocks import MLP, Block, Norm
+from sensorium.layers.blocks import MLP, Block
 from sensorium.layers.cache import Cache
 from sensorium.layers.masks import visible
+from sensorium.layers.norms import Norm
 from sensorium.layers.positions import Rope
 from sensorium.spec import Spec
 from sensorium.types import Enter, Layout, ShapeError
@@ -33,7 +34,7 @@ class Stack(Spec):
         width, depth, heads, kv_heads, head_width: sizes; see ``Attention``.
         hidden: MLP width; None is 4 D.
         act, gated, bias: of the MLP; ``bias`` also of the attention unless ``attention_bias``.
-        norm, eps, norm_affine: kind of every norm.
+        norm, eps, norm_affine: kind of every norm; mlp_eps: of the norm before the MLP, where it differs.
         qk_norm: normalise queries and keys per head.
         rope_theta: rotary positions with this base; None has none.
         rope_axes: frequencies for each axis of multi-axis rotary positions; () is one axis.
@@ -55,6 +56,7 @@ class Stack(Spec):
     attention_out_bias: bool | None = None
     norm: str = "layer"
     eps: float = 1e-5
+    mlp_eps: float | None = None
     norm_affine: bool = True
     qk_norm: bool = False
     rope_theta: float | None = None
@@ -72,8 +74,11 @@ class Stack(Spec):
             attention=Attention(self.width, self.heads, kv_heads=self.kv_heads, head_width=self.head_width, bias=attention_bias,
                                 out_bias=self.attention_out_bias, qk_norm=self.qk_norm),
             mlp=MLP(self.width, self.hidden or 4 * self.width, act=self.act, gated=self.gated, bias=self.bias),
-            norm=Norm(self.width, kind=self.norm, eps=self.eps, affine=self.norm_affine),
+            norm=self._norm(self.eps), mlp_norm=None if self.mlp_eps is None else self._norm(self.mlp_eps),
             adaln=self.adaln, adaln_shared=self.adaln_shared)
+
+    def _norm(self, eps: float) -> Norm:
+        return Norm(self.width, kind=self.norm, eps=eps, affine=self.norm_affine)
 
     @property
     def rope(self) -> Rope | None:

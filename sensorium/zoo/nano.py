@@ -8,9 +8,16 @@
 
 from __future__ import annotations
 
-import sensorium as sn
+from collections.abc import Sequence
+from dataclasses import replace
 
-__all__ = ["nano"]
+import torch
+
+import sensorium as sn
+from sensorium.types import Batch
+from sensorium.zoo.registry import Entry, register
+
+__all__ = ["colours", "nano", "toy_nano"]
 
 
 def nano(vocab: int = 4096, size: int = 64) -> sn.Model:
@@ -36,3 +43,37 @@ def nano(vocab: int = 4096, size: int = 64) -> sn.Model:
         heads={"text": sn.Tokens(read, vocab, tied=True), "embed": sn.Unit(read, joint, token=1),
                "image": sn.Flow(write, size=size, patch=16, condition=write, bottleneck=128, refine=12)},
         objectives=(sn.Contrastive("image", "text", temperature=0.07), sn.NextToken(weight=0.5), sn.FlowMatching(mean=-0.4, std=0.9)))
+
+
+def toy_nano(vocab: int = 300, size: int = 32) -> sn.Model:
+    """The same sentence at toy size."""
+    full = nano(vocab=vocab, size=size)
+    small = dict(depth=2, heads=2, head_width=16, rope_axes=(2, 3, 3))
+    read, write = replace(full.decoder.read, width=32, hidden=48, **small), replace(full.decoder.write, width=40, hidden=56, adaln=40, **small)
+    return replace(
+        full,
+        encoders={"text": sn.Vocabulary(vocab, 32), "image": sn.PyramidEncoder(size=size, widths=(8, 16, 24), blocks=(1, 1, 1))},
+        align={"image": sn.Merge(24, 32, size=2)},
+        fuse={"splice": sn.Splice(("image",)), "condition": sn.Condition(40, state=24, frequencies=32)},
+        decoder=sn.Decoder(read, write),
+        heads={"text": sn.Tokens(32, vocab, tied=True), "embed": sn.Unit(32, 24, token=1),
+               "image": sn.Flow(40, size=size, patch=8, condition=40, bottleneck=16, refine=4)})
+
+
+def colours(samples: Sequence[int], alone: bool = False, size: int = 32) -> Batch:
+    """A toy batch of flat pictures with the colour's name, read and written; sample ``i`` is always the same colour."""
+    packer = sn.Packer(places={"image": 4}, row=32, embed=1, say=2, end=3, axes=True)
+    reading, writing = [], []
+    for number in samples:
+        colour = torch.rand(3, generator=torch.Generator().manual_seed(number))
+        picture = (colour[:, None, None].expand(3, size, size) * 2 - 1).contiguous()
+        name = [10 + int(value * 20) for value in colour]
+        reading.append(packer.segment([sn.Arrays("image", picture), sn.Arrays("text", [5, 6]), sn.Arrays("text", name, target=True)]))
+        writing.append(packer.segment([sn.Arrays("text", name), sn.Arrays("image", picture, target=True)]))
+    count = len(reading)
+    pairs = {"image": list(range(count)), "text": list(range(count, 2 * count))}
+    return packer.pack(reading + writing, pairs, list(samples), alone=alone)
+
+
+register(Entry(name="nano", full=nano, toy=toy_nano, batch=colours, parameters=16_433_956,
+               source="trained by recipes/nano.py on the pictures of docs/data.md; Apache-2.0"))

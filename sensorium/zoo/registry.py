@@ -19,17 +19,22 @@ class Entry:
         name: as the command line knows it.
         full: the published size.
         toy: the same sentence, small enough for tests.
-        batch: seed -> a batch for the toy, of several samples.
+        batch: (numbers, alone=False) -> a toy batch of the samples with these numbers, packed or one a row; a number is always the same
+            sample.
         parameters: published count at full size.
         source: paper and licence of the published weights.
+        unread: how many of the published count are not weights here: layers that are never read, tables that are computed.
+        rounded: share by which the count may differ where only a rounded one was published.
     """
 
     name: str
     full: Callable[[], Model]
     toy: Callable[[], Model]
-    batch: Callable[[int], Batch]
+    batch: Callable[..., Batch]
     parameters: int
     source: str
+    unread: int = 0
+    rounded: float = 0.0
 
 
 ENTRIES: dict[str, Entry] = {}

@@ -1,0 +1,122 @@
+"""LLaVA: a CLIP picture tower's patches, through a small MLP, stand among the words of a language model.
+
+    pixels -> vision transformer (an inner layer, no class token) -> MLP -\\
+                                                                          splice -> causal decoder -> next token
+    ids -> vocabulary ---------------------------------------------------/
+
+Source: 2304.08485, 1.5 in 2310.03744; weights llava-hf/llava-1.5-7b-hf under the Llama 2 licence (not shipped here).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+import sensorium as sn
+from sensorium.checkpoint import PUBLISHED, Published, Rule
+from sensorium.types import Batch, ConfigError
+from sensorium.zoo.clip import vision_defaults, vision_names
+from sensorium.zoo.published import LLAMA_LAYER, filled, renamed, stack_names
+from sensorium.zoo.registry import Entry, register
+
+__all__ = ["llama", "llava", "llava_7b"]
+
+LLAMA_DEFAULTS = {"vocab_size": 32_000, "hidden_size": 4096, "intermediate_size": 11_008, "num_hidden_layers": 32, "num_attention_heads": 32,
+                  "rms_norm_eps": 1e-6, "hidden_act": "silu", "tie_word_embeddings": False}
+TOWER_DEFAULTS = {**vision_defaults, "hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16,
+                  "image_size": 336, "patch_size": 14}
+
+
+def llama(width: int, depth: int, heads: int, hidden: int, kv_heads: int | None = None, eps: float = 1e-5, theta: float = 1e4,
+          head_width: int | None = None) -> sn.Decoder:
+    """The decoder of Llama and its kin."""
+    return sn.Decoder(sn.Stack(width=width, depth=depth, heads=heads, kv_heads=kv_heads, head_width=head_width, hidden=hidden, act="silu",
+                               gated=True, bias=False, norm="rms", eps=eps, rope_theta=theta, rule="causal"))
+
+
+def llava(image: sn.VisionEncoder, decoder: sn.Decoder, vocab: int, act: str = "gelu", bias: bool = True, skip: int = 1,
+          tied: bool = False) -> sn.Model:
+    """A picture tower, an MLP and a decoder; ``skip`` leading positions (the class token) are left out."""
+    return sn.Model(
+        encoders={"text": sn.Vocabulary(vocab, decoder.width), "image": image},
+        align={"image": sn.Project(image.width, decoder.width, hidden=decoder.width, act=act, bias=bias, skip=skip)},
+        fuse={"splice": sn.Splice(("image",))},
+        decoder=decoder,
+        heads={"text": sn.Tokens(decoder.width, vocab, tied=tied)},
+        objectives=(sn.NextToken(),))
+
+
+def llava_7b() -> sn.Model:
+    """LLaVA 1.5, 7B, with the 23 of 24 picture layers that are read."""
+    return llava(sn.VisionEncoder(size=336, patch=14, width=1024, depth=23, heads=16, final_norm=False),
+                 llama(4096, 32, 32, 11_008), 32_064)
+
+
+def _toy() -> sn.Model:
+    return llava(sn.VisionEncoder(size=16, patch=8, width=24, depth=2, heads=2, final_norm=False), llama(32, 2, 4, 48, kv_heads=2), 60)
+
+
+def chats(samples: Sequence[int], alone: bool = False, places: int = 4) -> Batch:
+    """A toy batch of a picture, a question and an answer; sample ``i`` is always the same. ``places`` 0 enters by cross-attention."""
+    packer = sn.Packer(places={"image": places}, row=48, end=3, markers={"image": 5})
+    segments = []
+    for number in samples:
+        generator = torch.Generator().manual_seed(number)
+        parts = [sn.Arrays("text", [4] if number % 2 else [4, 6]), sn.Arrays("image", torch.randn(3, 16, 16, generator=generator)),
+                 sn.Arrays("text", torch.randint(8, 60, (3 + number % 3,), generator=generator).tolist())]
+        if number % 2:
+            parts += [sn.Arrays("image", torch.randn(3, 16, 16, generator=generator)), sn.Arrays("text", [7, 9])]
+        segments.append(packer.segment([*parts, sn.Arrays("text", torch.randint(8, 60, (4,), generator=generator).tolist(), target=True)]))
+    return packer.pack(segments, alone=alone)
+
+
+def _spec(config: dict[str, Any]) -> sn.Model:
+    vision = filled(config.get("vision_config") or {}, TOWER_DEFAULTS)
+    text = filled(config.get("text_config") or {}, LLAMA_DEFAULTS, {"hidden_act": "silu", "attention_bias": False, "mlp_bias": False})
+    rope = text.get("rope_parameters") or text.get("rope_scaling") or {}
+    if rope.get("rope_type", rope.get("type", "default")) != "default":
+        raise ConfigError(f"config.json scales rotary positions by {rope}; only the plain form is built")
+    layer = config.get("vision_feature_layer", -2)
+    if not isinstance(layer, int):
+        raise ConfigError(f"config.json sets vision_feature_layer to {layer!r}; only one layer is built")
+    depth = vision["num_hidden_layers"] + 1 + layer if layer < 0 else layer
+    image = sn.VisionEncoder(size=vision["image_size"], patch=vision["patch_size"], width=vision["hidden_size"], depth=depth,
+                             heads=vision["num_attention_heads"], hidden=vision["intermediate_size"], act=vision["hidden_act"],
+                             eps=vision["layer_norm_eps"], channels=vision["num_channels"], final_norm=False)
+    decoder = llama(text["hidden_size"], text["num_hidden_layers"], text["num_attention_heads"], text["intermediate_size"],
+                    kv_heads=text.get("num_key_value_heads"), eps=text["rms_norm_eps"], head_width=text.get("head_dim"),
+                    theta=rope.get("rope_theta", text.get("rope_theta", 1e4)))
+    skip = 1 if config.get("vision_feature_select_strategy", "default") == "default" else 0
+    return llava(image, decoder, text["vocab_size"], act=config.get("projector_hidden_act", "gelu"),
+                 bias=config.get("multimodal_projector_bias", True), skip=skip, tied=text["tie_word_embeddings"])
+
+
+def _rules(spec: sn.Model, config: dict[str, Any]) -> dict[str, Rule]:
+    names = vision_names("encoders.image", "vision_tower", spec.encoders["image"].depth, final=False)
+    names |= stack_names("decoder.read", "language_model.model.layers", spec.decoder.depth, LLAMA_LAYER, ("weight",))
+    names |= {"encoders.text.token.weight": "language_model.model.embed_tokens.weight", "heads.text.out.weight": "language_model.lm_head.weight",
+              "decoder.read.norm.weight": "language_model.model.norm.weight"}
+    names |= {f"align.image.map.{mine}.{suffix}": f"multi_modal_projector.{other}.{suffix}"
+              for mine, other in (("up", "linear_1"), ("down", "linear_2")) for suffix in ("weight", "bias")}
+    return renamed(names)
+
+
+def _rename(name: str) -> str:
+    """Every edition of the layout to one: the tower with or without its wrapper, the decoder with its head inside or beside it."""
+    name = name.removeprefix("model.").replace("vision_tower.vision_model.", "vision_tower.")
+    if name.startswith("language_model.") and not name.startswith(("language_model.model.", "language_model.lm_head.")):
+        name = name.replace("language_model.", "language_model.model.", 1)
+    return f"language_model.{name}" if name.startswith("lm_head.") else name
+
+
+def _ignored(name: str) -> str | None:
+    if name.startswith(("vision_tower.encoder.layers.", "vision_tower.post_layernorm.")):
+        return "behind the picture layer that is read"
+    return "counts 0, 1, 2, ..." if name.endswith(("position_ids", "rotary_emb.inv_freq")) else None
+
+
+PUBLISHED["llava"] = Published(_spec, _rules, _ignored, _rename)
+register(Entry(name="llava", full=llava_7b, toy=_toy, batch=chats, parameters=7_063_427_072, unread=12_596_224 + 2_048,
+               source="LLaVA 1.5 7B, 2310.03744; llava-hf/llava-1.5-7b-hf, Llama 2 licence"))
