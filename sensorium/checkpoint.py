@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
@@ -22,11 +21,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
+from sensorium.files import write_file
 from sensorium.model import Model, ModelNet
 from sensorium.spec import Spec, from_json
 from sensorium.types import CheckpointError, ConfigError
 
-__all__ = ["Coverage", "load", "Pretrained", "PUBLISHED", "Published", "read_tensors", "Rule", "save", "write_file", "write_tensors"]
+__all__ = ["Coverage", "load", "Pretrained", "PUBLISHED", "Published", "read_tensors", "Rule", "save", "write_tensors"]
 
 REFUSED = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 
@@ -75,23 +75,6 @@ class Published:
 
 PUBLISHED: dict[str, Published] = {}
 """config.json's ``model_type`` (or ``_class_name``) -> layout; the zoo fills it."""
-
-
-def write_file(path: Path, data: bytes) -> None:
-    """Write all of ``data`` or nothing: a temporary file beside it, flushed to disk, then renamed."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 def write_tensors(path: Path, tensors: dict[str, torch.Tensor], info: dict[str, str] | None = None) -> None:
@@ -182,6 +165,8 @@ def _published(folder: Path) -> tuple[Model, dict[str, Rule], Callable[[str], st
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise CheckpointError(f"{folder.name}/config.json is not JSON; fetch it again") from error
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{folder.name}/config.json holds {type(config).__name__}, wanted an object of settings")
     kind = config.get("model_type") or config.get("_class_name")
     if kind not in PUBLISHED:
         raise CheckpointError(f"{folder.name}/config.json is of kind {kind!r}; known kinds: {', '.join(sorted(PUBLISHED))}")
@@ -227,7 +212,12 @@ def _fill(model: nn.Module, tensors: dict[str, torch.Tensor], rules: dict[str, R
             problems.append(f"missing tensor {', '.join(missing)} (for {name})")
             continue
         values = [tensors[source] for source in rule.source]
-        value = values[0] if rule.make is None else rule.make(*values)
+        try:
+            value = values[0] if rule.make is None else rule.make(*values)
+        except (RuntimeError, IndexError) as error:
+            shapes = ", ".join(f"{source} {tuple(v.shape)}" for source, v in zip(rule.source, values, strict=True))
+            problems.append(f"{name} cannot be made of {shapes} ({str(error)[:60]}), wanted {tuple(place.shape)}")
+            continue
         if tuple(value.shape) != tuple(place.shape):
             problems.append(f"{rule.source[0]} has shape {tuple(value.shape)}, wanted {tuple(place.shape)} for {name}")
             continue

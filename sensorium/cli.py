@@ -301,7 +301,7 @@ def demo(
 
 
 def _write_json(path: Path, data: Any) -> None:
-    from sensorium.checkpoint import write_file
+    from sensorium.files import write_file
 
     write_file(path, json.dumps(data, indent=1, ensure_ascii=False, default=str).encode())
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.console import Console
 
 import sensorium as sn
-from sensorium.checkpoint import write_file
+from sensorium.files import write_file
 from sensorium.memory import Memory, pictures_in
 
 __all__ = ["make_demo"]

@@ -139,7 +139,7 @@ def ddim(model: ModelNet, batch: Batch, steps: int = 50, guidance: float = 4.0, 
     for timestep in range((steps - 1) * stride, -1, -stride):
         noise = prompted.guided(x, timestep / 1000, guidance)
         now = float(kept[timestep])
-        then = float(kept[timestep - stride]) if timestep >= stride else float(kept[0])
+        then = float(kept[timestep - stride]) if timestep >= stride else 1.0
         clean = (x - (1 - now) ** 0.5 * noise) / now**0.5
         x = then**0.5 * clean + (1 - then) ** 0.5 * noise
     return x

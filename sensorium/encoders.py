@@ -262,9 +262,9 @@ class LabelEncoderNet(nn.Module):
         nn.init.normal_(self.label.weight, std=0.02)
 
     def forward(self, label_B: torch.Tensor) -> Features:
-        """(B,) classes -> features (B, 1, D)."""
+        """(B,) or (B, 1) classes -> features (B, 1, D)."""
         index = torch.where(label_B < 0, self.spec.classes, label_B)
-        return Features(self.label(index)[:, None])
+        return Features(self.label(index.reshape(-1, 1)))
 
 
 def _check_pixels(image_BCHW: torch.Tensor, wanted: tuple[int, int, int]) -> None:

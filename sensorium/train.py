@@ -20,7 +20,8 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from sensorium.checkpoint import read_tensors, save, write_file, write_tensors
+from sensorium.checkpoint import read_tensors, save, write_tensors
+from sensorium.files import write_file
 from sensorium.model import Model, ModelNet
 from sensorium.optim import Muon, native_bfloat16
 from sensorium.sentinels import Sentinels, modality_use

@@ -194,3 +194,15 @@ def test_alarms_for_broken_and_flat_losses() -> None:
     assert set(flat.raised) == {"flat/contrastive", "flat/next_token"}
     flat.check_end(toy_batch(0), end=299)
     assert "end" in flat.raised and "never stop" in text.getvalue()
+
+
+def test_mixed_precision_keeps_the_losses() -> None:
+    """In bfloat16 matrices the losses stay those of float32 within its rounding; the contrastive one must not be rounded at all."""
+    model, batch = toy_nano().build(seed=2), toy_batch(3, count=16)
+    with torch.no_grad():
+        plain = model.losses(batch, torch.Generator().manual_seed(0))
+        with torch.autocast("cpu", torch.bfloat16):
+            mixed = model.losses(batch, torch.Generator().manual_seed(0))
+    for name, value in plain.items():
+        assert mixed[name].dtype == torch.float32
+        assert float(mixed[name]) == pytest.approx(float(value), rel=0.02), name

@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import struct
-import tempfile
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,6 +22,7 @@ import torch
 from PIL import Image as Pillow
 from PIL import ImageChops, ImageOps, PngImagePlugin
 
+from sensorium.files import write_file
 from sensorium.spec import Spec
 from sensorium.types import Image, MediaError
 
@@ -155,26 +154,7 @@ def save_image(image: Image, path: str | Path) -> Path:
         options = {"exif": exif.tobytes(), "quality": 95}
     buffer = io.BytesIO()
     picture.save(buffer, kind, **options)
-    _replace(path, buffer.getvalue())
-    return path
-
-
-def _replace(path: Path, data: bytes) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:50]}.")
-    except OSError as error:
-        raise MediaError(f"{path} cannot be written ({error.strerror}); choose another place") from error
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except OSError as error:
-        Path(name).unlink(missing_ok=True)
-        raise MediaError(f"{path} cannot be written ({error.strerror}); choose another place") from error
+    return write_file(path, buffer.getvalue())
 
 
 def read_info(path: str | Path) -> dict[str, Any]:

@@ -23,18 +23,19 @@ from collections.abc import Iterable, Mapping
 
 from sensorium.types import ConfigError
 
-__all__ = ["clipart_split", "held_style", "is_unseen", "relatives", "split_concept", "SPLITS"]
+__all__ = ["clipart_split", "digest", "held_style", "is_unseen", "relatives", "split_concept", "SPLITS"]
 
 SPLITS = ("train", "val", "test", "unseen")
 
 
-def _hash(salt: str, name: str) -> int:
+def digest(salt: str, name: str) -> int:
+    """``h`` of the rule: the sha256 of salt and name as an integer."""
     return int(hashlib.sha256(f"{salt}:{name}".encode()).hexdigest(), 16)
 
 
 def is_unseen(concept: str) -> bool:
     """Whether no picture of this concept is ever trained on (one in sixteen)."""
-    return _hash("sensorium-unseen", concept) % 16 == 0
+    return digest("sensorium-unseen", concept) % 16 == 0
 
 
 def held_style(concept: str, styles: Iterable[str]) -> str | None:
@@ -47,7 +48,7 @@ def held_style(concept: str, styles: Iterable[str]) -> str | None:
     names = sorted(set(styles))
     if is_unseen(concept) or len(names) < 2:
         return None
-    return names[_hash("sensorium-style", concept) % len(names)]
+    return names[digest("sensorium-style", concept) % len(names)]
 
 
 def split_concept(concept: str, styles: Iterable[str]) -> dict[str, str]:
@@ -56,7 +57,7 @@ def split_concept(concept: str, styles: Iterable[str]) -> dict[str, str]:
     if is_unseen(concept):
         return dict.fromkeys(names, "unseen")
     held = held_style(concept, names)
-    held_out = "val" if _hash("sensorium-val", concept) % 3 == 0 else "test"
+    held_out = "val" if digest("sensorium-val", concept) % 3 == 0 else "test"
     return {name: held_out if name == held else "train" for name in names}
 
 
@@ -81,4 +82,4 @@ def relatives(splits: Mapping[str, str], families: Mapping[str, str]) -> dict[st
 
 def clipart_split(picture: str) -> str:
     """``test`` for one clip art picture in ten, else ``train``."""
-    return "test" if _hash("sensorium-clipart", picture) % 10 == 0 else "train"
+    return "test" if digest("sensorium-clipart", picture) % 10 == 0 else "train"

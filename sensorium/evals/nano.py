@@ -1,0 +1,175 @@
+"""Eval of nano: naming, writing, finding and drawing on pictures held out of its training.
+
+    naming    a known concept in an unseen style -> its name among all names, by embedding     test split
+    writing   the same picture -> the name, written, letter for letter                         test split
+    finding   a name -> its picture among all pictures of the split                            test split
+    unseen    a concept no drawing of which was seen -> its name among all names               unseen split
+    drawing   a name -> a picture -> the judge's opinion                                       the judge's concepts that were trained on
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+
+import sensorium as sn
+from sensorium.catalog import WEIGHTS
+from sensorium.corpus.split import is_unseen
+from sensorium.denoise import Solver
+from sensorium.evals.figures import Figure, share
+from sensorium.evals.judge import Judge
+from sensorium.types import ConfigError
+
+__all__ = ["evaluate", "Held"]
+
+LANGUAGES = (("en", "English", "What is this?", "Draw {}"), ("zh", "Chinese", "这是什么？", "画{}"))
+
+
+@dataclass
+class Held:
+    """The held-out part of a corpus.
+
+    Args:
+        folder: the corpus.
+        limit: at most this many pictures of a split, chosen by ``seed``; None is all.
+    """
+
+    folder: Path
+    limit: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not (self.folder / "concepts.jsonl").is_file():
+            raise ConfigError(f"{self.folder} is no corpus (concepts.jsonl is missing); build it: python -m sensorium.corpus.build corpus")
+        rows = _lines(self.folder / "concepts.jsonl")
+        self.concepts = {row["id"]: row for row in rows}
+        self.number = {concept: i for i, concept in enumerate(self.concepts)}
+
+    def names(self, language: str) -> list[str]:
+        """All names, in the order of the concepts."""
+        return [row[language] for row in self.concepts.values()]
+
+    def rows(self, split: str) -> list[dict]:
+        """The pictures of a split."""
+        rows = _lines(self.folder / f"{split}.jsonl")
+        if self.limit is not None and len(rows) > self.limit:
+            keep = np.random.default_rng(self.seed).permutation(len(rows))[: self.limit]
+            rows = [rows[i] for i in sorted(keep)]
+        return rows
+
+    def picture(self, row: dict) -> sn.Image:
+        """The picture of a row."""
+        return sn.Image(self.folder / row["parts"][0]["image"])
+
+    def wanted(self, rows: list[dict]) -> torch.Tensor:
+        """Number of each row's concept, (L,)."""
+        return torch.tensor([self.number[row["concept"]] for row in rows])
+
+
+def _lines(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def ranks(scores_LC: torch.Tensor, wanted_L: torch.Tensor) -> torch.Tensor:
+    """Place of the wanted column in each row, 0 the best; a tie counts against it."""
+    own = scores_LC.gather(1, wanted_L[:, None])
+    return (scores_LC >= own).sum(dim=1) - 1
+
+
+def evaluate(folder: Path, data: Path, limit: int | None = None, seed: int = 0, console: Console | None = None,
+             judge: Path | None = None) -> list[Figure]:
+    """All figures of one model.
+
+    Args:
+        folder: of the model; what it cannot do (a model that only embeds, one that only draws) is left out.
+        data: the corpus.
+        limit: at most this many items a figure.
+        seed: of drawings and of the items chosen.
+        console: where progress is shown.
+        judge: folder of the judge; None is the packaged one.
+    """
+    console = console or Console(stderr=True)
+    model, held = sn.load(folder), Held(Path(data), limit, seed)
+    figures: list[Figure] = []
+    names: dict[str, torch.Tensor] = {}
+    if "embed" in model.heads and "image" in model.encoders:
+        with console.status("reading all names"):
+            names = {code: sn.embed(model, held.names(code)) for code, *_ in LANGUAGES}
+        figures += _naming(model, held, names, console) + _unseen(model, held, names, console)
+    if "text" in model.heads:
+        figures += _writing(model, held, console)
+    if "image" in model.heads:
+        figures += _drawing(model, held, Judge.load(judge or WEIGHTS / "judge"), seed, console)
+    return figures
+
+
+def _naming(model: sn.ModelNet, held: Held, names: dict[str, torch.Tensor], console: Console) -> list[Figure]:
+    """Pictures to names, and names to pictures."""
+    rows, figures = held.rows("test"), []
+    with console.status(f"looking at {len(rows)} pictures in styles not seen for their concepts"):
+        seen = sn.embed(model, [held.picture(row) for row in rows])
+        nearest = _nearest_pixels(held, rows)
+    wanted, count = held.wanted(rows), len(held.concepts)
+    related = torch.tensor([row["relative"] for row in rows])
+    for code, language, *_ in LANGUAGES:
+        place = ranks(seen @ names[code].T, wanted)
+        for k in (1, 5):
+            figures.append(share(f"naming in {language}, R@{k}", (place < k).tolist(), chance=k / count,
+                                 nearest_in_pixels=float((nearest < k).float().mean())))
+        for title, some in (("a related style was seen", related), ("no related style", ~related)):
+            figures.append(share(f"naming in {language}, R@1, {title}", (place[some] < 1).tolist(), chance=1 / count,
+                                 nearest_in_pixels=float((nearest[some] < 1).float().mean())))
+        place = ranks(names[code][wanted] @ seen.T, torch.arange(len(rows)))
+        figures.append(share(f"finding by a name in {language}, R@5", (place < 5).tolist(), chance=min(5 / len(rows), 1.0)))
+    return figures
+
+
+def _unseen(model: sn.ModelNet, held: Held, names: dict[str, torch.Tensor], console: Console) -> list[Figure]:
+    rows = held.rows("unseen")
+    with console.status(f"looking at {len(rows)} pictures of concepts never seen"):
+        seen = sn.embed(model, [held.picture(row) for row in rows])
+    return [share(f"concepts never seen, in {language}, R@10", (ranks(seen @ names[code].T, held.wanted(rows)) < 10).tolist(),
+                  chance=10 / len(held.concepts)) for code, language, *_ in LANGUAGES]
+
+
+def _writing(model: sn.ModelNet, held: Held, console: Console) -> list[Figure]:
+    rows, figures = held.rows("test"), []
+    for code, language, question, _ in LANGUAGES:
+        with console.status(f"writing {len(rows)} names in {language}"):
+            said = sn.write_texts(model, [[held.picture(row), question] for row in rows])
+        hits = [answer.strip() == held.concepts[row["concept"]][code] for answer, row in zip(said, rows, strict=True)]
+        figures.append(share(f"writing the name in {language}, exact", hits, chance=1 / len(held.concepts)))
+    return figures
+
+
+def _drawing(model: sn.ModelNet, held: Held, judge: Judge, seed: int, console: Console) -> list[Figure]:
+    concepts = [c for c in judge.judged if not is_unseen(c)][: held.limit]
+    real = [row for row in held.rows("test") if row["concept"] in set(concepts)]
+    with console.status(f"drawing {len(concepts)} names"):
+        prompts = [[LANGUAGES[0][3].format(held.concepts[c]["en"])] for c in concepts]
+        drawn = sn.draw_images(model, prompts, Solver(seed=seed))
+        place = judge.ranks(judge.codec.encode_all(drawn), concepts)
+    beside = {"chance": 1 / len(judge.judged)}
+    looked = judge.ranks(judge.codec.encode_all([held.picture(row) for row in real]), [row["concept"] for row in real]) if real else torch.ones(1)
+    return [share(f"drawing, recognised, top-{k}", (place < k).tolist(), seed, chance=k * beside["chance"],
+                  real_pictures=float((looked < k).float().mean())) for k in (1, 5)]
+
+
+def _nearest_pixels(held: Held, rows: list[dict], side: int = 24) -> torch.Tensor:
+    """Rank of the right concept when each picture is named by its nearest training pictures, pixel by pixel."""
+    codec = sn.VisionCodec(size=side, resample="box")
+    known = _lines(held.folder / "train.jsonl")
+    table = codec.encode_all([held.picture(row) for row in known]).flatten(1)
+    seen = codec.encode_all([held.picture(row) for row in rows]).flatten(1)
+    owner, out = held.wanted(known), []
+    for part, wanted in zip(seen.split(128), held.wanted(rows).split(128), strict=True):
+        score = torch.full((len(part), len(held.concepts)), -torch.inf)
+        score.scatter_reduce_(1, owner.expand(len(part), -1), -torch.cdist(part, table), "amax")
+        own = score.gather(1, wanted[:, None])
+        out.append(torch.where(own[:, 0].isinf(), len(held.concepts), (score > own).sum(dim=1)))
+    return torch.cat(out)

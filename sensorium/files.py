@@ -1,0 +1,41 @@
+"""Files: one way to write, so that nobody ever finds half of one."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from pathlib import Path
+
+from sensorium.types import MediaError
+
+__all__ = ["write_file"]
+
+
+def write_file(path: str | Path, data: bytes) -> Path:
+    """Write a file in one step: whoever looks finds the old file or the whole new one, never half.
+
+    Args:
+        path: where to; missing folders are made.
+        data: everything the file shall hold.
+
+    Returns:
+        The path.
+
+    Raises:
+        MediaError: the place cannot be written.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name[:50]}.{uuid.uuid4().hex}.part")  # same folder, so that the last step is one rename
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise MediaError(f"{str(path)[:200]!r} cannot be written ({error.strerror}); choose another place") from error
+    finally:
+        if path.parent.is_dir():
+            temporary.unlink(missing_ok=True)
+    return path

@@ -1,0 +1,112 @@
+"""LLaVA against transformers: scores, loss, gradients, generation, from its own saved folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+
+import sensorium as sn
+from sensorium.generate import Sampling, continue_text
+
+from .reference import CLOSE, assert_same_gradients, saved, shaken, tensors
+
+IMAGE, END = 59, 3
+
+
+def reference(kv_heads: int = 2) -> Any:
+    vision = transformers.CLIPVisionConfig(hidden_size=24, intermediate_size=40, num_hidden_layers=3, num_attention_heads=2,
+                                           image_size=16, patch_size=8)
+    text = transformers.LlamaConfig(hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=kv_heads,
+                                    vocab_size=60, rms_norm_eps=1e-5, bos_token_id=1, eos_token_id=END, pad_token_id=0)
+    config = transformers.LlavaConfig(vision_config=vision, text_config=text, image_token_index=IMAGE, image_seq_length=4)
+    return shaken(transformers.LlavaForConditionalGeneration(config))
+
+
+def samples() -> list[list[sn.Arrays]]:
+    generator = torch.Generator().manual_seed(3)
+    out = []
+    for before, question, answer in (([1], [20, 21, 22], [30, 31, 32, 33]), ([1, 12], [25], [40, 41])):
+        picture = torch.randn(3, 16, 16, generator=generator)
+        out.append([sn.Arrays("text", before), sn.Arrays("image", picture), sn.Arrays("text", question), sn.Arrays("text", answer, target=True)])
+    return out
+
+
+def their_inputs(parts: list[sn.Arrays], answer: bool = True) -> dict[str, torch.Tensor]:
+    ids, labels = [], []
+    for part in parts:
+        if part.target and not answer:
+            continue
+        more = [IMAGE] * 4 if part.modality == "image" else [*part.value, *([END] if part.target else [])]
+        ids += more
+        labels += more if part.target else [-100] * len(more)
+    picture = next(part.value for part in parts if part.modality == "image")
+    ids = torch.tensor([ids])
+    out = {"input_ids": ids, "pixel_values": picture[None], "attention_mask": torch.ones_like(ids)}
+    return out | ({"labels": torch.tensor([labels])} if answer else {})
+
+
+PACKER = sn.Packer(places={"image": 4}, row=64, end=END)
+
+
+@pytest.mark.parametrize("kv_heads", [2, 4])
+def test_forward_and_backward(kv_heads: int, tmp_path: Path) -> None:
+    theirs = reference(kv_heads)
+    report = sn.Coverage()
+    model = sn.load(saved(theirs, tmp_path / "model"), report=report)
+    assert set(report.ignored.values()) == {"behind the picture layer that is read"}
+    batch = PACKER.pack([PACKER.segment(parts) for parts in samples()])  # both samples share a row
+    assert len(batch.token_BT) == 1
+    logits = model.logits(model.read(batch))
+    total = 0.0
+    for number, parts in enumerate(samples()):
+        out = theirs(**their_inputs(parts))
+        torch.testing.assert_close(logits[batch.layout.segment_BT == number], out.logits[0], **CLOSE)
+        total = total + out.loss * (len(parts[-1].value) + 1)
+    labels = int((batch.label_BT >= 0).sum())
+    ours = model.losses(batch)["next_token"]
+    torch.testing.assert_close(ours, total / labels, **CLOSE)
+    ours.backward()
+    (total / labels).backward()
+    assert_same_gradients(model, theirs, tmp_path / "gradients")
+
+
+def test_generation(tmp_path: Path) -> None:
+    theirs = reference()
+    model = sn.load(saved(theirs, tmp_path))
+    prompts = [parts[:-1] for parts in samples()]
+    batch = PACKER.pack([PACKER.segment(parts) for parts in prompts], alone=True)
+    ours = continue_text(model, batch, Sampling(max_tokens=10, end=END))
+    for parts, ids in zip(prompts, ours, strict=True):
+        given = their_inputs(parts, answer=False)
+        wanted = theirs.generate(**given, max_new_tokens=10, do_sample=False)[0, given["input_ids"].shape[1] :].tolist()
+        assert ids == [i for i in wanted if i != END]
+    assert any(len(ids) > 3 for ids in ours)
+
+
+def test_other_editions_of_the_layout_load(tmp_path: Path) -> None:
+    """The same tensors under the names that other versions of the library have written."""
+    from safetensors.torch import save_file
+
+    folder = saved(reference(), tmp_path / "now")
+    model, stored = sn.load(folder), tensors(folder)
+    wrapped = {n.replace("vision_tower.", "vision_tower.vision_model."): v for n, v in stored.items()}
+    flat = {n.replace("language_model.model.", "model.language_model.").replace("language_model.lm_head", "lm_head"): v for n, v in stored.items()}
+    for number, edition in enumerate((wrapped, {n if n.startswith(("model.", "lm_head")) else f"model.{n}": v for n, v in flat.items()})):
+        other = tmp_path / f"edition{number}"
+        other.mkdir()
+        (other / "config.json").write_bytes((folder / "config.json").read_bytes())
+        save_file(edition, other / "model.safetensors")
+        for name, value in sn.load(other).state_dict().items():
+            assert torch.equal(value, model.state_dict()[name]), name
+
+
+def test_scaled_rotary_positions_are_refused(tmp_path: Path) -> None:
+    folder = saved(reference(), tmp_path)
+    text = (folder / "config.json").read_text().replace('"rope_type": "default"', '"rope_type": "yarn"')
+    (folder / "config.json").write_text(text)
+    with pytest.raises(sn.ConfigError, match="yarn"):
+        sn.load(folder)

@@ -1,0 +1,56 @@
+"""Figures and the judge's split: intervals that are right, a rule that leaks nothing."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+
+import pytest
+import torch
+
+from sensorium.evals.figures import share, wilson
+from sensorium.evals.judge import chosen, judge_split
+from sensorium.evals.nano import ranks
+
+
+def test_wilson_is_the_root_of_the_score_equation() -> None:
+    for hits, n in ((0, 10), (3, 10), (10, 10), (700, 1225)):
+        for bound in wilson(hits, n):
+            if 1e-9 < bound < 1 - 1e-9:
+                assert abs(hits / n - bound) == pytest.approx(1.959963984540054 * math.sqrt(bound * (1 - bound) / n))
+    assert wilson(0, 10)[0] == 0 and wilson(10, 10)[1] == 1 and wilson(0, 0) == (0, 1)
+
+
+def test_the_interval_holds_the_truth_as_often_as_it_says() -> None:
+    generator = torch.Generator().manual_seed(0)
+    hits = (torch.rand(2000, 150, generator=generator) < 0.7).sum(1).tolist()
+    inside = sum(low <= 0.7 <= high for low, high in (wilson(h, 150) for h in hits))
+    assert 0.93 < inside / 2000 < 0.97
+
+
+def test_a_share_counts() -> None:
+    figure = share("x", [True, False, True, True], seed=5, chance=0.1)
+    assert (figure.value, figure.n, figure.seed, figure.beside) == (0.75, 4, 5, {"chance": 0.1})
+    assert figure.low < 0.75 < figure.high and figure.commit
+
+
+def test_ranks_count_a_tie_against_the_model() -> None:
+    scores = torch.tensor([[0.1, 0.9, 0.5], [0.5, 0.5, 0.5], [0.9, 0.1, 0.5]])
+    assert ranks(scores, torch.tensor([1, 1, 1])).tolist() == [0, 2, 2]
+
+
+def test_the_judge_keeps_two_different_pictures_back() -> None:
+    styles = ["a", "b", "c", "d", "e"]
+    assert judge_split("1f600", styles[:3]) is None
+    found = Counter()
+    for number in range(2000):
+        choice, check = judge_split(f"{number:x}", styles)
+        assert choice != check and judge_split(f"{number:x}", styles[::-1]) == (choice, check)
+        found[choice, check] += 1
+    assert len(found) == 20 and max(found.values()) < 2 * min(found.values())
+
+
+def test_the_rule_keeps_the_surest_that_are_right() -> None:
+    scores = torch.tensor([[0.9, 0.1, 0.0], [0.2, 0.6, 0.5], [0.9, 0.0, 0.1], [0.0, 0.1, 0.8]])
+    assert chosen(scores, torch.tensor([0, 1, 2, 2])).tolist() == [0, 3, 1]
+    assert chosen(scores, torch.tensor([0, 1, 2, 2]), kept=1).tolist() == [0]
