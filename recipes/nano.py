@@ -2,6 +2,8 @@
 
     python -m sensorium.corpus.build corpus        # once: pictures, names, split
     sensorium train recipes/nano.py --data corpus
+    sensorium eval runs/nano/final --data corpus --json figures.json
+    python recipes/nano.py runs/nano figures.json sensorium/weights/nano      # the folder that ships: weights and card
 
 Every step takes pictures of the training split and lays each out twice:
 
@@ -14,6 +16,7 @@ The two embeddings are each other's positives in the contrastive objective.
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -261,3 +264,24 @@ def run(data: str = "corpus", steps: int = 20_000, cooldown: float = 0.2, pictur
         groups=(Group(kind="muon", rate=3e-3, rate_rest=1e-3, decay=0.02),), ema=0.996, clip=2.0, mixed=True,
         validation=(held.batch(0),), validate_every=250, save_every=100, evaluate=evaluator(train), end=END,
         files={"tokenizer.json": (folder / "tokenizer.json").read_bytes(), "codecs.json": codecs().to_json().encode()})
+
+
+def finish(trained: Path, figures: Path, out: Path) -> None:
+    """Write the folder that ships: the final weights, and a card with data, licences, curves, figures and limits."""
+    log = [json.loads(line) for line in (trained / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    history = json.loads((trained / "history.json").read_text(encoding="utf-8"))
+    card = {
+        "name": "nano", "licence": "Apache-2.0 for the weights; the pictures' credits are in docs/data.md and must be passed on",
+        "reads": ["text (English, Chinese)", "image"], "writes": ["text", "image (64 pixels)", "embed"],
+        "data": "10,197 emoji pictures in nine art styles under MIT, Apache-2.0 and CC-BY-4.0, with English and Chinese names: docs/data.md",
+        "training": {"recipe": "recipes/nano.py", "steps": log[-1]["step"], "pictures a step": 128},
+        "limits": "Knows emoji-like drawings of 1,949 concepts on plain paper; photographs, scenes, counting and free text are beyond it.",
+        "figures": json.loads(figures.read_text(encoding="utf-8")),
+        "curves": {"loss": log[:: max(len(log) // 60, 1)], "validation": [{"step": row["step"], **row["figures"]} for row in history]}}
+    files = {name: (trained / "final" / name).read_bytes() for name in ("tokenizer.json", "codecs.json")}
+    files["card.json"] = json.dumps(card, indent=1, ensure_ascii=False).encode()
+    sn.save(sn.load(trained / "final"), out, files, dtype=torch.bfloat16)
+
+
+if __name__ == "__main__":
+    finish(*map(Path, sys.argv[1:4]))

@@ -103,8 +103,11 @@ def evaluate(folder: Path, data: Path, limit: int | None = None, seed: int = 0, 
         figures += _naming(model, held, names, console) + _unseen(model, held, names, console)
     if "text" in model.heads:
         figures += _writing(model, held, console)
-    if "image" in model.heads:
-        figures += _drawing(model, held, Judge.load(judge or WEIGHTS / "judge"), seed, console)
+    judge = judge or WEIGHTS / "judge"
+    if "image" in model.heads and (judge / "judge.json").is_file():
+        figures += _drawing(model, held, Judge.load(judge), seed, console)
+    elif "image" in model.heads:
+        console.print("drawing is not measured: no judge is packaged; train one with recipes/judge.py")
     return figures
 
 
