@@ -86,6 +86,7 @@ def write_tensors(path: Path, tensors: dict[str, torch.Tensor], info: dict[str, 
         save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, temporary, metadata=info)
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
+        temporary.chmod(0o644)  # the library leaves it to the owner alone
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
