@@ -18,7 +18,7 @@ def test_wilson_is_the_root_of_the_score_equation() -> None:
         for bound in wilson(hits, n):
             if 1e-9 < bound < 1 - 1e-9:
                 assert abs(hits / n - bound) == pytest.approx(1.959963984540054 * math.sqrt(bound * (1 - bound) / n))
-    assert wilson(0, 10)[0] == 0 and wilson(10, 10)[1] == 1 and wilson(0, 0) == (0, 1)
+    assert (wilson(0, 10)[0], wilson(10, 10)[1]) == pytest.approx((0, 1)) and wilson(0, 0) == (0, 1)
 
 
 def test_the_interval_holds_the_truth_as_often_as_it_says() -> None:
