@@ -102,14 +102,15 @@ def finish(data: Path, trained: Path, out: Path) -> list[Figure]:
     kept = chosen(some.scores(nano.on_paper(choice.image_LCHW)), torch.tensor([number[c] for c in choice.concept]))
     judged = [choice.concept[i] for i in kept.tolist()]
     some.judged = judged
-    rows = [i for i, c in enumerate(check.concept) if c in set(judged)]
+    known = set(judged)
+    rows = [i for i, c in enumerate(check.concept) if c in known]
     rank = some.ranks(nano.on_paper(check.image_LCHW[rows]), [check.concept[i] for i in rows])
     figures = [share(f"right about real pictures never seen, top-{k}", (rank < k).tolist(), chance=k / len(judged)) for k in (1, 5)]
     about = {"concepts": concepts, "judged": judged}
-    files = {name: (trained / "final" / name).read_bytes() for name in ("codecs.json",)}
     card = {"name": "judge", "data": "docs/data.md; its own split, see sensorium/evals/judge.py", "licence": "Apache-2.0",
             "figures": [vars(figure) for figure in figures]}
-    files |= {"judge.json": json.dumps(about).encode(), "card.json": json.dumps(card, indent=1).encode()}
+    files = {"codecs.json": (trained / "final" / "codecs.json").read_bytes(), "judge.json": json.dumps(about).encode(),
+             "card.json": json.dumps(card, indent=1).encode()}
     sn.save(model, out, files, dtype=torch.bfloat16)
     return figures
 

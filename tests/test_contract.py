@@ -165,7 +165,7 @@ def _prefix(batch: Batch, stop: int, start: int = 0) -> Batch:
 def test_cached_decoding_is_the_full_forward(entry: Entry) -> None:
     """One sample (with its pictures first): a prompt read at once and the rest token by token, against everything at once."""
     model, batch = shaken(entry), entry.batch([0], alone=True)
-    batch = _prefix(replace(batch, layout=batch.layout), batch.token_BT.shape[1])
+    batch = _prefix(batch, batch.token_BT.shape[1])
     whole = model.read(batch)
     row = 0
     last = int((batch.media_BT[row] > 0).nonzero().max()) if (batch.media_BT[row] > 0).any() else int((batch.sees_BT[row] < 0).sum())

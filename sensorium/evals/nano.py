@@ -152,7 +152,8 @@ def _writing(model: sn.ModelNet, held: Held, console: Console) -> list[Figure]:
 
 def _drawing(model: sn.ModelNet, held: Held, judge: Judge, seed: int, console: Console) -> list[Figure]:
     concepts = [c for c in judge.judged if not is_unseen(c)][: held.limit]
-    real = [row for row in held.rows("test") if row["concept"] in set(concepts)]
+    known = set(concepts)
+    real = [row for row in held.rows("test") if row["concept"] in known]
     with console.status(f"drawing {len(concepts)} names"):
         prompts = [[LANGUAGES[0][3].format(held.concepts[c]["en"])] for c in concepts]
         drawn = sn.draw_images(model, prompts, Solver(seed=seed))

@@ -16,7 +16,7 @@ import torch
 import sensorium as sn
 from sensorium.checkpoint import PUBLISHED, Published, Rule
 from sensorium.types import Batch, CheckpointError, Written
-from sensorium.zoo.published import filled, stack_names
+from sensorium.zoo.published import filled, renamed, stack_names
 from sensorium.zoo.registry import Entry, register
 
 __all__ = ["dit", "dit_xl2"]
@@ -76,9 +76,8 @@ def _same(first: torch.Tensor, *others: torch.Tensor) -> torch.Tensor:
 
 
 def _rules(spec: sn.Model, config: dict[str, Any]) -> dict[str, Rule]:
-    depth, out = spec.decoder.depth, {}
-    for mine, other in stack_names("decoder.read", "transformer_blocks", depth, LAYER).items():
-        out[mine] = Rule((other,))
+    depth = spec.decoder.depth
+    out = renamed(stack_names("decoder.read", "transformer_blocks", depth, LAYER))
     copies = {"encoders.label.label.weight": "class_embedder.embedding_table.weight"}
     copies |= {f"fuse.condition.time.{mine}.{suffix}": f"timestep_embedder.{other}.{suffix}"
                for mine, other in (("up", "linear_1"), ("down", "linear_2")) for suffix in ("weight", "bias")}
