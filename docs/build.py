@@ -13,7 +13,7 @@ sys.path.insert(0, str(ROOT))
 # The tree is the import order: a file may import only what stands above it. New files are added here, in their place.
 TREE = [
     "types", "spec", "files", "layers/positions", "layers/masks", "layers/cache", "layers/norms", "layers/attention", "layers/blocks", "layers/stack",
-    "layers/patches", "codecs/vision", "codecs/text", "encoders", "align", "fuse", "decoder", "heads", "objectives", "model",
+    "layers/patches", "layers/convolutions", "codecs/vision", "codecs/text", "encoders", "align", "fuse", "decoder", "heads", "objectives", "model",
     "samples", "data", "checkpoint", "catalog", "optim", "sentinels", "train", "generate", "denoise", "engine", "zoo/registry",
     "zoo/published", "zoo/clip", "zoo/siglip", "zoo/llava", "zoo/flamingo", "zoo/dit", "zoo/nano", "corpus/split", "corpus/sources",
     "corpus/names", "corpus/draw", "corpus/emoji", "corpus/clipart", "corpus/build", "corpus/describe", "memory/table",

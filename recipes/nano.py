@@ -17,20 +17,23 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image as Pillow
-from torch.nn import functional as F
 
+import efficientnet
 import sensorium as sn
+from efficientnet import EYES
+from pictures import SIZE, Concept, Stream, load_concepts, load_pictures, on_paper
+from sensorium.data import Segment
+from sensorium.files import read_lines
 from sensorium.train import Group, Run
 from sensorium.zoo.nano import nano
 
-SIZE = 64
 SPECIALS = ("<pad>", "<embed>", "<say>", "<end>")
 PAD, EMBED, SAY, END = range(4)
 # The picture drawn for a request that names no style: the first of these that the training split has.
@@ -49,109 +52,39 @@ def codecs(size: int = SIZE) -> sn.Codecs:
     return sn.Codecs(image=sn.VisionCodec(size=size, resample="lanczos"), context=64, say=SPECIALS[SAY], end=SPECIALS[END])
 
 
-@dataclass(frozen=True)
-class Concept:
-    """One thing with its names."""
-
-    id: str
-    names: tuple[str, str]
-    keywords: tuple[tuple[str, ...], tuple[str, ...]]
-    group: str
-
-
-@dataclass
-class Pictures:
-    """A split held in memory: uint8 RGBA pictures with their concept and style."""
-
-    image_LCHW: torch.Tensor
-    concept: list[str]
-    style: list[str]
-    index: dict[tuple[str, str], int] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.index = {(c, s): i for i, (c, s) in enumerate(zip(self.concept, self.style, strict=True))}
-
-    def __len__(self) -> int:
-        return len(self.concept)
-
-
-def load_concepts(folder: Path) -> dict[str, Concept]:
-    """All concepts by id, in the corpus's order."""
-    out = {}
-    for line in (folder / "concepts.jsonl").read_text(encoding="utf-8").splitlines():
-        row = json.loads(line)
-        out[row["id"]] = Concept(row["id"], (row["en"], row["zh"]), (tuple(row["keywords_en"]), tuple(row["keywords_zh"])), row["group"])
-    return out
-
-
-def load_pictures(folder: Path, split: str, size: int = SIZE) -> Pictures:
-    """Decode a split once; kept beside the corpus as an array."""
-    rows = [json.loads(line) for line in (folder / f"{split}.jsonl").read_text(encoding="utf-8").splitlines()]
-    cache = folder / f"{split}-{size}.npy"
-    if not cache.exists():
-        pictures = np.stack([_decode(folder / row["parts"][0]["image"], size) for row in rows])
-        temporary = cache.with_suffix(".part.npy")
-        np.save(temporary, pictures)
-        temporary.replace(cache)
-    return Pictures(torch.from_numpy(np.load(cache)), [row["concept"] for row in rows], [row["style"] for row in rows])
-
-
-def _decode(path: Path, size: int) -> np.ndarray:
-    with Pillow.open(path) as picture:
-        small = picture.convert("RGBa").resize((size, size), Pillow.Resampling.LANCZOS).convert("RGBA")
-    return np.asarray(small).transpose(2, 0, 1)
-
-
-def on_paper(image_LCHW: torch.Tensor, paper_LC: torch.Tensor | float = 1.0) -> torch.Tensor:
-    """uint8 RGBA -> float RGB in -1..1 on a background (0..1)."""
-    rgb, alpha = image_LCHW[:, :3].float() / 255, image_LCHW[:, 3:].float() / 255
-    paper = paper_LC[:, :, None, None] if isinstance(paper_LC, torch.Tensor) else paper_LC
-    return (rgb * alpha + paper * (1 - alpha)) * 2 - 1
-
-
-def augment(image_LCHW: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Move, turn, scale and recolour pictures and change their paper, so that only what they show stays."""
-    count = len(image_LCHW)
-
-    def uniform(low: float, high: float, *shape: int) -> torch.Tensor:
-        return torch.rand(count, *shape, generator=generator) * (high - low) + low
-
-    paper = torch.where(uniform(0, 1, 1) < 0.5, torch.ones(count, 3), uniform(0, 1, 3))
-    x = on_paper(image_LCHW, paper)
-    angle, scale = uniform(-0.25, 0.25), uniform(0.85, 1.35)
-    stretch = uniform(0.9, 1.1)
-    cos, sin = angle.cos() * scale, angle.sin() * scale
-    shift = uniform(-0.15, 0.15, 2)
-    theta = torch.stack([torch.stack([cos * stretch, -sin, shift[:, 0]], 1), torch.stack([sin, cos / stretch, shift[:, 1]], 1)], 1)
-    grid = F.affine_grid(theta, [count, 3, *image_LCHW.shape[2:]], align_corners=False)
-    x = F.grid_sample(x - paper[:, :, None, None] * 2 + 1, grid, align_corners=False) + paper[:, :, None, None] * 2 - 1
-    grey = x.mean(1, keepdim=True)
-    x = grey + (x - grey) * uniform(0.2, 1.6, 1, 1, 1)
-    mix = torch.eye(3) + (torch.rand(count, 3, 3, generator=generator) - 0.5) * 0.3
-    x = torch.einsum("lij,ljhw->lihw", mix, x) * uniform(0.7, 1.2, 1, 1, 1) + uniform(-0.15, 0.15, 1, 1, 1)
-    return x.clamp(-1, 1)
-
-
 @dataclass(eq=False)
 class NanoData:
-    """Makes the batch of each step."""
+    """Makes the batch of each step.
+
+    Args:
+        folder: the corpus.
+        pictures_a_step: read, each with a text beside it.
+        drawn: of these, how many are also drawn for their text.
+        reads: whether pictures are read; if not, only the drawn ones are looked at.
+        names: whether reading a picture ends with writing its name.
+        seed: of order and chance.
+        split: which pictures.
+    """
 
     folder: Path
-    size: int
     pictures_a_step: int
+    drawn: int
+    reads: bool = True
+    names: bool = True
     seed: int = 0
-    draws: int = 1
+    split: str = "train"
 
     def __post_init__(self) -> None:
+        if not (self.folder / "tokenizer.json").exists():
+            train_tokenizer(self.folder)
         self.tokenizer = sn.Tokenizer.from_file(self.folder / "tokenizer.json")
         self.concepts = load_concepts(self.folder)
-        self.pictures = load_pictures(self.folder, "train", self.size)
-        ids = list(self.concepts)
-        self.number = {c: i for i, c in enumerate(ids)}
-        self.mixture = sn.Mixture((len(self.pictures),), seed=self.seed)
-        self.packer = sn.Packer(places={"image": (self.size // 32) ** 2}, row=40, embed=EMBED, say=SAY, end=END, axes=True)
+        self.pictures = load_pictures(self.folder, self.split)
+        self.number = {c: i for i, c in enumerate(self.concepts)}
+        self.stream = Stream(self.pictures, self.concepts, seed=self.seed)
+        self.packer = sn.Packer(places={"image": (SIZE // 32) ** 2}, row=40, embed=EMBED, say=SAY, end=END, axes=True)
         self.default = {}
-        for concept in ids:
+        for concept in self.concepts:
             for style in DEFAULT_STYLES:
                 if (concept, style) in self.pictures.index:
                     self.default[concept] = self.pictures.index[concept, style]
@@ -178,26 +111,37 @@ class NanoData:
         """Batch of a step: a function of the seed and the step alone."""
         rng = np.random.default_rng((self.seed, 7, step))
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        chosen = [self.mixture.place(step * self.pictures_a_step + i)[1] for i in range(self.pictures_a_step)]
-        seen = augment(self.pictures.image_LCHW[chosen], generator)
-        reading, writing, drawn = [], [], []
-        for number, index in enumerate(chosen):
-            concept, style = self.concepts[self.pictures.concept[index]], self.pictures.style[index]
-            language = int(rng.random() < 0.5)
-            question = QUESTIONS[int(rng.integers(len(QUESTIONS)))][language]
-            reading.append(self.packer.segment([
-                sn.Arrays("image", seen[number]), sn.Arrays("text", self.ids(question)),
-                sn.Arrays("text", self.ids(concept.names[language]), target=True)]))
-            text, styled = self.request(concept, style, rng)
-            writing.append(text)
-            drawn.append(index if styled else self.default[concept.id])
-        clean = on_paper(self.pictures.image_LCHW[drawn])
-        segments = reading + [
-            self.packer.segment([sn.Arrays("text", self.ids(text)), *[sn.Arrays("image", picture, target=True)] * self.draws])
-            for text, picture in zip(writing, clean, strict=True)]
+        chosen = self.stream.places(step * self.pictures_a_step, self.pictures_a_step)
+        drawn = set(rng.permutation(len(chosen))[: self.drawn].tolist())
+        reading = self._reading(chosen, rng, generator) if self.reads else []
+        writing = [self._writing(index, rng, place in drawn) for place, index in enumerate(chosen)]
+        if not self.reads:
+            return self.packer.pack(writing)
         count = len(chosen)
         groups = [self.number[self.pictures.concept[i]] for i in chosen]
-        return self.packer.pack(segments, {"image": list(range(count)), "text": list(range(count, 2 * count))}, groups)
+        return self.packer.pack(reading + writing, {"image": list(range(count)), "text": list(range(count, 2 * count))}, groups)
+
+    def _reading(self, chosen: list[int], rng: np.random.Generator, generator: torch.Generator) -> list[Segment]:
+        """Pictures, changed, each with a question and its name."""
+        out = []
+        for index, picture in zip(chosen, self.stream.changed(chosen, generator), strict=True):
+            parts, language = [sn.Arrays("image", picture)], int(rng.random() < 0.5)
+            if self.names:
+                question = QUESTIONS[int(rng.integers(len(QUESTIONS)))][language]
+                name = self.concepts[self.pictures.concept[index]].names[language]
+                parts += [sn.Arrays("text", self.ids(question)), sn.Arrays("text", self.ids(name), target=True)]
+            out.append(self.packer.segment(parts))
+        return out
+
+    def _writing(self, index: int, rng: np.random.Generator, drawn: bool) -> Segment:
+        """A text that stands for a picture, and perhaps the picture to draw for it."""
+        concept = self.concepts[self.pictures.concept[index]]
+        text, styled = self.request(concept, self.pictures.style[index], rng)
+        parts = [sn.Arrays("text", self.ids(text))]
+        if drawn:
+            place = index if styled else self.default[concept.id]
+            parts.append(sn.Arrays("image", on_paper(self.pictures.image_LCHW[place : place + 1])[0], target=True))
+        return self.packer.segment(parts)
 
 
 def train_tokenizer(folder: Path, vocab: int = 4096) -> None:
@@ -233,7 +177,7 @@ def embed_pictures(model: sn.ModelNet, data: NanoData, image_LCHW: torch.Tensor,
 
 def evaluator(data: NanoData, split: str = "val"):
     """Naming a held-out picture among all names, by embedding."""
-    pictures = load_pictures(data.folder, split, data.size)
+    pictures = load_pictures(data.folder, split)
     image = on_paper(pictures.image_LCHW)
     wanted = torch.tensor([data.number[c] for c in pictures.concept])
 
@@ -249,26 +193,26 @@ def evaluator(data: NanoData, split: str = "val"):
     return evaluate
 
 
-def run(data: str = "corpus", steps: int = 20_000, cooldown: float = 0.2, pictures: int = 128, draws: int = 2) -> Run:
-    """The run behind the shipped weights."""
-    folder = Path(data)
-    if not (folder / "tokenizer.json").exists():
-        train_tokenizer(folder)
-    train = NanoData(folder, SIZE, pictures, draws=draws)
-    held = NanoData(folder, SIZE, 64, seed=1)
-    held.pictures = load_pictures(folder, "val", SIZE)
-    held.mixture = sn.Mixture((len(held.pictures),), seed=1)
-    held.default = {c: i for i, c in enumerate(held.pictures.concept)}
+def recipe(name: str, model: sn.Model, data: NanoData, steps: int, evaluate: Callable[[sn.ModelNet], dict[str, float]] | None = None) -> Run:
+    """The run of nano and of what it is compared with: they differ in the model and in what a batch holds."""
+    held = replace(data, pictures_a_step=64, drawn=min(data.drawn, 64), seed=1, split="val")
     return Run(
-        name="nano", model=nano(train.tokenizer.vocab), batch=train.batch, steps=steps, cooldown=cooldown, warmup=0.0,
-        groups=(Group(kind="muon", rate=3e-3, rate_rest=1e-3, decay=0.02),), ema=0.996, clip=2.0, mixed=True,
-        validation=(held.batch(0),), validate_every=250, save_every=100, evaluate=evaluator(train), end=END,
-        files={"tokenizer.json": (folder / "tokenizer.json").read_bytes(), "codecs.json": codecs().to_json().encode()})
+        name=name, model=model, batch=data.batch, steps=steps, cooldown=0.3, warmup=0.01,
+        groups=(*((EYES,) if data.reads else ()), Group(kind="muon", rate=3e-3, rate_rest=1e-3, decay=0.02)), ema=0.996, clip=2.0, mixed=True,
+        start=efficientnet.start(data.folder / "downloads") if data.reads else None,
+        validation=(held.batch(0),), validate_every=250, save_every=100, evaluate=evaluate, end=END,
+        files={"tokenizer.json": (data.folder / "tokenizer.json").read_bytes(), "codecs.json": codecs().to_json().encode()})
+
+
+def run(data: str = "corpus", steps: int = 4000, pictures: int = 128, drawn: int = 128) -> Run:
+    """The run behind the shipped weights."""
+    train = NanoData(Path(data), pictures, drawn)
+    return recipe("nano", nano(train.tokenizer.vocab), train, steps, evaluator(train))
 
 
 def finish(trained: Path, figures: Path, out: Path) -> None:
     """Write the folder that ships: the final weights, and a card with data, licences, curves, figures and limits."""
-    log = [json.loads(line) for line in (trained / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    log = read_lines(trained / "log.jsonl")
     history = json.loads((trained / "history.json").read_text(encoding="utf-8"))
     card = {
         "name": "nano", "licence": "Apache-2.0 for the weights; the pictures' credits are in docs/data.md and must be passed on",

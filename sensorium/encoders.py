@@ -4,6 +4,7 @@ Letters: B batch, C channels, H W pixels, P patches, T length, D width.
 
     VisionEncoder    pixels -> patches -> transformer          CLIP, SigLIP, LLaVA, Flamingo
     PyramidEncoder   pixels -> convolutions, halving           small pictures, little data
+    MobileEncoder    pixels -> light convolutions              EfficientNet-Lite, nano
     TextEncoder      ids -> embeddings + places -> transformer CLIP, SigLIP
     Vocabulary       ids -> embeddings                         what a decoder reads
     LabelEncoder     class -> one embedding                    DiT
@@ -15,13 +16,14 @@ from dataclasses import KW_ONLY, dataclass
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
-from sensorium.layers.patches import PyramidNet
+from sensorium.layers.convolutions import InvertedNet, PyramidNet
 from sensorium.layers.stack import Stack
 from sensorium.spec import Spec
 from sensorium.types import Features, ShapeError
 
-__all__ = ["LabelEncoder", "PyramidEncoder", "TextEncoder", "VisionEncoder", "Vocabulary"]
+__all__ = ["LabelEncoder", "MobileEncoder", "PyramidEncoder", "TextEncoder", "VisionEncoder", "Vocabulary"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -150,6 +152,57 @@ class PyramidEncoderNet(nn.Module):
         """Encode pictures of the spec's size."""
         _check_pixels(image_BCHW, (self.spec.channels, self.spec.size, self.spec.size))
         return Features(self.pyramid(image_BCHW))
+
+
+@dataclass(frozen=True, repr=False)
+class MobileEncoder(Spec):
+    """A light convolutional network of inverted residuals; the sizes given are those of EfficientNet-Lite0.
+
+    Args:
+        size: pixels on a side.
+        stem: channels after the first convolution, which halves the picture.
+        stages: (expansion, width, blocks, stride of the first block, kernel) of each.
+        width: channels after the last convolution.
+        enlarge: resize to this many pixels on a side first; published weights know things larger than small pictures show them.
+
+    Source: EfficientNet (1905.11946), table 1; the Lite variants keep stem and last convolution at their first size.
+    """
+
+    _: KW_ONLY
+    size: int
+    stem: int = 32
+    stages: tuple[tuple[int, int, int, int, int], ...] = (
+        (1, 16, 1, 1, 3), (6, 24, 2, 2, 3), (6, 40, 2, 2, 5), (6, 80, 3, 2, 3), (6, 112, 3, 1, 5), (6, 192, 4, 2, 5), (6, 320, 1, 1, 3))
+    width: int = 1280
+    channels: int = 3
+    enlarge: int | None = None
+
+    @property
+    def patches(self) -> int:
+        """Positions in the output."""
+        side = -(-(self.enlarge or self.size) // 2)
+        for *_, stride, _ in self.stages:
+            side = -(-side // stride)
+        return side**2
+
+    def build(self) -> MobileEncoderNet:
+        return MobileEncoderNet(self)
+
+
+class MobileEncoderNet(nn.Module):
+    """The module of :class:`MobileEncoder`."""
+
+    def __init__(self, spec: MobileEncoder) -> None:
+        super().__init__()
+        self.spec = spec
+        self.body = InvertedNet(spec.channels, spec.stem, spec.stages, spec.width)
+
+    def forward(self, image_BCHW: torch.Tensor) -> Features:
+        """Encode pictures of the spec's size."""
+        _check_pixels(image_BCHW, (self.spec.channels, self.spec.size, self.spec.size))
+        if self.spec.enlarge is not None:
+            image_BCHW = F.interpolate(image_BCHW, size=self.spec.enlarge, mode="bilinear", align_corners=False)
+        return Features(self.body(image_BCHW))
 
 
 @dataclass(frozen=True, repr=False)

@@ -1,14 +1,21 @@
-"""Files: one way to write, so that nobody ever finds half of one."""
+"""Files: one way to write, so that nobody ever finds half of one; and one to read lines of JSON."""
 
 from __future__ import annotations
 
+import json
 import os
 import uuid
 from pathlib import Path
+from typing import Any
 
 from sensorium.types import MediaError
 
-__all__ = ["write_file"]
+__all__ = ["read_lines", "write_file"]
+
+
+def read_lines(path: str | Path) -> list[dict[str, Any]]:
+    """The rows of a JSON-lines file that the project itself wrote."""
+    return [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
 
 
 def write_file(path: str | Path, data: bytes) -> Path:

@@ -107,7 +107,7 @@ def test_draw_index_search_describe(toy: Path, tmp_path: Path) -> None:
     found = sensorium("search", "a dog", "--table", tmp_path / "t", "--model", toy, "--json", tmp_path / "f.json")
     assert "dog.png" in found.stdout, found.stderr
     assert json.loads((tmp_path / "f.json").read_text())["found"][0]["path"].endswith("dog.png")
-    assert "Merge(inside=24, outside=32)" in sensorium("describe", toy).stdout
+    assert "Project(inside=24, outside=32)" in sensorium("describe", toy).stdout
 
 
 def test_help_teaches() -> None:

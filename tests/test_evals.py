@@ -8,9 +8,8 @@ from collections import Counter
 import pytest
 import torch
 
-from sensorium.evals.figures import share, wilson
+from sensorium.evals.figures import ranks, share, wilson
 from sensorium.evals.judge import chosen, judge_split
-from sensorium.evals.nano import ranks
 
 
 def test_wilson_is_the_root_of_the_score_equation() -> None:

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+import torch
 from rich.console import Console
 from rich.table import Table
 
-__all__ = ["commit", "Figure", "share", "show", "wilson"]
+__all__ = ["commit", "Figure", "ranks", "share", "show", "wilson"]
 
 Z = 1.959963984540054  # of a two-sided 95 % interval
 
@@ -64,6 +65,15 @@ def commit() -> str:
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return name + ("+" if changed.strip() else "")
+
+
+def ranks(scores_LC: torch.Tensor, wanted_L: torch.Tensor) -> torch.Tensor:
+    """Place of the wanted column in each row, 0 the best; a tie counts against it.
+
+    Letters: L items, C candidates.
+    """
+    own = scores_LC.gather(1, wanted_L[:, None])
+    return (scores_LC >= own).sum(dim=1) - 1
 
 
 def share(name: str, hits: Sequence[bool], seed: int = 0, **beside: float) -> Figure:

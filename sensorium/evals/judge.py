@@ -21,6 +21,7 @@ import torch
 
 import sensorium as sn
 from sensorium.corpus.split import digest
+from sensorium.evals.figures import ranks
 from sensorium.types import ConfigError
 
 __all__ = ["chosen", "Judge", "judge_split", "KEPT"]
@@ -91,5 +92,4 @@ class Judge:
         place = {concept: i for i, concept in enumerate(self.judged)}
         number = {concept: i for i, concept in enumerate(self.concepts)}
         scores_LJ = self.scores(image_LCHW)[:, [number[concept] for concept in self.judged]]
-        own = scores_LJ.gather(1, torch.tensor([place[concept] for concept in wanted])[:, None])
-        return (scores_LJ > own).sum(dim=1)
+        return ranks(scores_LJ, torch.tensor([place[concept] for concept in wanted]))

@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,8 +20,9 @@ import sensorium as sn
 from sensorium.catalog import WEIGHTS
 from sensorium.corpus.split import is_unseen
 from sensorium.denoise import Solver
-from sensorium.evals.figures import Figure, share
+from sensorium.evals.figures import Figure, ranks, share
 from sensorium.evals.judge import Judge
+from sensorium.files import read_lines
 from sensorium.types import ConfigError
 
 __all__ = ["evaluate", "Held"]
@@ -46,7 +46,7 @@ class Held:
     def __post_init__(self) -> None:
         if not (self.folder / "concepts.jsonl").is_file():
             raise ConfigError(f"{self.folder} is no corpus (concepts.jsonl is missing); build it: python -m sensorium.corpus.build corpus")
-        rows = _lines(self.folder / "concepts.jsonl")
+        rows = read_lines(self.folder / "concepts.jsonl")
         self.concepts = {row["id"]: row for row in rows}
         self.number = {concept: i for i, concept in enumerate(self.concepts)}
 
@@ -56,7 +56,7 @@ class Held:
 
     def rows(self, split: str) -> list[dict]:
         """The pictures of a split."""
-        rows = _lines(self.folder / f"{split}.jsonl")
+        rows = read_lines(self.folder / f"{split}.jsonl")
         if self.limit is not None and len(rows) > self.limit:
             keep = np.random.default_rng(self.seed).permutation(len(rows))[: self.limit]
             rows = [rows[i] for i in sorted(keep)]
@@ -69,16 +69,6 @@ class Held:
     def wanted(self, rows: list[dict]) -> torch.Tensor:
         """Number of each row's concept, (L,)."""
         return torch.tensor([self.number[row["concept"]] for row in rows])
-
-
-def _lines(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
-def ranks(scores_LC: torch.Tensor, wanted_L: torch.Tensor) -> torch.Tensor:
-    """Place of the wanted column in each row, 0 the best; a tie counts against it."""
-    own = scores_LC.gather(1, wanted_L[:, None])
-    return (scores_LC >= own).sum(dim=1) - 1
 
 
 def evaluate(folder: Path, data: Path, limit: int | None = None, seed: int = 0, console: Console | None = None,
@@ -167,7 +157,7 @@ def _drawing(model: sn.ModelNet, held: Held, judge: Judge, seed: int, console: C
 def _nearest_pixels(held: Held, rows: list[dict], side: int = 24) -> torch.Tensor:
     """Rank of the right concept when each picture is named by its nearest training pictures, pixel by pixel."""
     codec = sn.VisionCodec(size=side, resample="box")
-    known = _lines(held.folder / "train.jsonl")
+    known = read_lines(held.folder / "train.jsonl")
     table = codec.encode_all([held.picture(row) for row in known]).flatten(1)
     seen = codec.encode_all([held.picture(row) for row in rows]).flatten(1)
     owner, out = held.wanted(known), []

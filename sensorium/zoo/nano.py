@@ -1,9 +1,9 @@
 """nano: natively any-to-any; text and pictures in, text and pictures out, one shared space.
 
-    picture -> pyramid -> merge 2x2 -\\
-                                      splice -> reading expert -> next token, embedding
-    text -> vocabulary --------------/              | keys, values, embedding
-    noise -> patches -----------------------> writing expert -> picture
+    picture -> convolutions -> project -\\
+                                         splice -> reading expert -> next token, embedding
+    text -> vocabulary -----------------/              | keys, values, embedding
+    noise -> patches --------------------------> writing expert -> picture
 """
 
 from __future__ import annotations
@@ -29,20 +29,23 @@ def nano(vocab: int = 4096, size: int = 64) -> sn.Model:
 
     Source: experts by modality as in Mixture-of-Transformers (2411.04996) and BAGEL (2505.14683); text and pictures in one sequence as
     in Transfusion (2408.11039); drawing conditioned on the joint embedding as in unCLIP (2204.06125); samples predicted from large
-    patches as in JiT (2511.13720).
+    patches as in JiT (2511.13720). Its eyes are EfficientNet-Lite0's and may start from its published weights.
     """
     shared = dict(depth=6, heads=4, head_width=64, norm="rms", bias=False, qk_norm=True, rope_theta=1e4, rope_axes=(8, 12, 12),
                   rule="mixed", act="gelu_tanh")
     read, write, joint = 256, 320, 256
     return sn.Model(
-        encoders={"text": sn.Vocabulary(vocab, read), "image": sn.PyramidEncoder(size=size)},
-        align={"image": sn.Merge(256, read, size=2)},
+        encoders={"text": sn.Vocabulary(vocab, read), "image": sn.MobileEncoder(size=size)},
+        align={"image": sn.Project(1280, read)},
         fuse={"splice": sn.Splice(("image",)), "condition": sn.Condition(write, state=joint)},
         decoder=sn.Decoder(sn.Stack(width=read, hidden=2 * read, **shared),
                            sn.Stack(width=write, hidden=4 * write, adaln=write, adaln_shared=True, final_norm=False, **shared)),
         heads={"text": sn.Tokens(read, vocab, tied=True), "embed": sn.Unit(read, joint, token=1),
                "image": sn.Flow(write, size=size, patch=16, condition=write, bottleneck=128, refine=12)},
         objectives=(sn.Contrastive("image", "text", temperature=0.07), sn.NextToken(weight=0.5), sn.FlowMatching(mean=-0.4, std=0.9)))
+
+
+TOY_STAGES = ((1, 8, 1, 1, 3), (2, 12, 1, 2, 3), (2, 12, 2, 2, 5), (2, 16, 1, 2, 3))
 
 
 def toy_nano(vocab: int = 300, size: int = 32) -> sn.Model:
@@ -52,8 +55,8 @@ def toy_nano(vocab: int = 300, size: int = 32) -> sn.Model:
     read, write = replace(full.decoder.read, width=32, hidden=48, **small), replace(full.decoder.write, width=40, hidden=56, adaln=40, **small)
     return replace(
         full,
-        encoders={"text": sn.Vocabulary(vocab, 32), "image": sn.PyramidEncoder(size=size, widths=(8, 16, 24), blocks=(1, 1, 1))},
-        align={"image": sn.Merge(24, 32, size=2)},
+        encoders={"text": sn.Vocabulary(vocab, 32), "image": sn.MobileEncoder(size=size, stem=8, stages=TOY_STAGES, width=24)},
+        align={"image": sn.Project(24, 32)},
         fuse={"splice": sn.Splice(("image",)), "condition": sn.Condition(40, state=24, frequencies=32)},
         decoder=sn.Decoder(read, write),
         heads={"text": sn.Tokens(32, vocab, tied=True), "embed": sn.Unit(32, 24, token=1),
@@ -75,5 +78,5 @@ def colours(samples: Sequence[int], alone: bool = False, size: int = 32) -> Batc
     return packer.pack(reading + writing, pairs, list(samples), alone=alone)
 
 
-register(Entry(name="nano", full=nano, toy=toy_nano, batch=colours, parameters=16_433_956,
+register(Entry(name="nano", full=nano, toy=toy_nano, batch=colours, parameters=17_160_572,
                source="trained by recipes/nano.py on the pictures of docs/data.md; Apache-2.0"))

@@ -1,0 +1,132 @@
+"""The recipes' data: every picture once an epoch beside its kin, batches that follow from the step alone, changes that stay in range."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image as Pillow
+
+import sensorium as sn
+from sensorium.denoise import Solver
+from sensorium.types import ConfigError
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "recipes"))
+import baselines  # noqa: E402
+import nano  # noqa: E402
+import pictures  # noqa: E402
+
+STYLES = ("twemoji", "noto", "fluent-flat")
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve concepts of four kinds, three styles each, one held out."""
+    folder = tmp_path_factory.mktemp("corpus")
+    rng = np.random.default_rng(0)
+    concepts, train, val = [], [], []
+    for number in range(12):
+        kind = ("animal-mammal", "food-fruit", "arrow", "country-flag")[number % 4]
+        group = {"arrow": "symbols", "country-flag": "flags"}.get(kind, "objects")
+        concepts.append({"id": f"c{number}", "en": f"thing {number}", "zh": f"东西 {number}", "keywords_en": ["some", "word"], "keywords_zh": [],
+                         "group": group, "subgroup": kind})
+        for style in STYLES:
+            path = folder / "pictures" / style / f"c{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Pillow.fromarray(rng.integers(0, 256, (64, 64, 4), dtype=np.uint8)).save(path)
+            row = {"parts": [{"image": str(path.relative_to(folder))}], "concept": f"c{number}", "style": style}
+            (val if style == STYLES[number % 3] else train).append(row)
+    for name, rows in (("concepts", concepts), ("train", train), ("val", val)):
+        (folder / f"{name}.jsonl").write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
+    nano.train_tokenizer(folder, vocab=300)
+    return folder
+
+
+def test_an_epoch_holds_every_picture_once_and_kin_together(corpus: Path) -> None:
+    data = nano.NanoData(corpus, pictures_a_step=8, drawn=4)
+    stream = pictures.Stream(data.pictures, data.concepts, run=3)
+    orders = [stream.order(epoch) for epoch in range(3)]
+    for order in orders:
+        assert sorted(order.tolist()) == list(range(24))
+        same = (stream.kind[order][1:] == stream.kind[order][:-1]).mean()
+        assert same > 0.5, "kin do not stand together"
+    assert not np.array_equal(orders[0], orders[1])
+    assert Counter(stream.places(0, 24)) == Counter(range(24))
+
+
+def test_a_batch_follows_from_its_step(corpus: Path) -> None:
+    one, other = (nano.NanoData(corpus, pictures_a_step=8, drawn=4) for _ in range(2))
+    one.batch(0)
+    first, second = one.batch(5), other.batch(5)
+    assert torch.equal(first.token_BT, second.token_BT) and torch.equal(first.media["image"], second.media["image"])
+    assert torch.equal(first.written["image"].value_LCHW, second.written["image"].value_LCHW)
+    assert len(first.media["image"]) == 8 and len(first.written["image"].value_LCHW) == 4
+    assert not torch.equal(one.batch(6).media["image"], first.media["image"])
+
+
+def test_changed_pictures_stay_pictures_and_only_some_are_mirrored() -> None:
+    image = torch.zeros(64, 4, 64, 64, dtype=torch.uint8)
+    image[:, 3, 8:56, 8:56] = 255
+    image[:, 0, :, 40:] = 255  # red on the right
+    may = torch.arange(64) < 32
+    changed = pictures.augment(image, torch.Generator().manual_seed(0), may)
+    assert changed.shape == (64, 3, 64, 64) and changed.min() >= -1 and changed.max() <= 1 and changed.isfinite().all()
+    plain = pictures.augment(image, torch.Generator().manual_seed(0))
+    turned = (changed - plain).abs().amax((1, 2, 3)) > 0.1
+    assert 8 < int(turned[may].sum()) < 24 and not turned[~may].any()
+
+
+def test_paper_shows_where_nothing_is_drawn() -> None:
+    image = torch.zeros(1, 4, 2, 2, dtype=torch.uint8)
+    image[0, 3, 0, 0] = 255
+    assert pictures.on_paper(image)[0, 0].tolist() == [[-1, 1], [1, 1]]
+
+
+def test_what_may_be_mirrored(corpus: Path) -> None:
+    concepts = pictures.load_concepts(corpus)
+    assert concepts["c0"].mirrors and not concepts["c2"].mirrors and not concepts["c3"].mirrors
+
+
+@pytest.mark.parametrize("kind", ["clip", "dit"])
+def test_baselines_are_of_nanos_size_and_learn(corpus: Path, kind: str) -> None:
+    sizes = {name: sum(p.numel() for p in make(4096).build(device="meta").parameters())
+             for name, make in (("nano", nano.nano), ("clip", baselines.clip_only), ("dit", baselines.dit_only))}
+    assert abs(sizes[kind] - sizes["nano"]) < 0.02 * sizes["nano"]
+    run = baselines.run(kind=kind, data=str(corpus), steps=2, pictures=4)
+    model = run.model.build(seed=0)
+    losses = model.losses(run.batch(0), torch.Generator().manual_seed(0))
+    assert list(losses) == [{"clip": "contrastive", "dit": "flow"}[kind]]
+    model.total(losses).backward()
+    idle = sum(p.numel() for p in model.parameters() if p.grad is None)  # what only reads does not use the end of its last reading layer
+    assert idle < (0.04 * sizes["nano"] if kind == "dit" else 1)
+
+
+@pytest.mark.parametrize("kind", ["clip", "dit"])
+def test_a_trained_baseline_answers(corpus: Path, tmp_path: Path, kind: str) -> None:
+    run = baselines.run(kind=kind, data=str(corpus), steps=2, pictures=4)
+    folder = sn.save(run.model.build(seed=0), tmp_path / kind, run.files)
+    model = sn.load(folder)
+    if kind == "clip":
+        picture = sn.Image(corpus / "pictures" / "twemoji" / "c0.png")
+        assert sn.embed(model, [picture, sn.Text("thing 0")]).shape == (2, 256)
+    else:
+        assert len(sn.draw_images(model, [["Draw thing 0"]], Solver(steps=2))) == 1
+
+
+def test_a_baseline_stands_beside_the_figures_it_shares(tmp_path: Path) -> None:
+    (tmp_path / "card.json").write_text(json.dumps({"figures": [{"name": "a", "value": 0.7, "beside": {"chance": 0.1}},
+                                                                {"name": "b", "value": 0.5, "beside": {}}]}))
+    (tmp_path / "clip.json").write_text(json.dumps([{"name": "a", "value": 0.6}, {"name": "c", "value": 0.9}]))
+    assert baselines.beside(tmp_path, "clip-only", tmp_path / "clip.json") == 1
+    figures = json.loads((tmp_path / "card.json").read_text())["figures"]
+    assert [f["beside"] for f in figures] == [{"chance": 0.1, "clip-only": 0.6}, {}]
+
+
+def test_an_unknown_baseline_is_refused() -> None:
+    with pytest.raises(ConfigError, match="clip or dit"):
+        baselines.run(kind="gan")
