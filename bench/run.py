@@ -54,10 +54,11 @@ def clip_images() -> dict[str, float]:
 
 
 def train_nano() -> dict[str, float]:
-    """One training step of nano, 64 pictures, float32, beside the plain loop (bench/plain.py) over the same weights and samples."""
+    """One training step of nano, 64 pictures, as the trainer makes it, beside a plain float32 loop (bench/plain.py) over the same samples."""
     from plain import plain_losses
 
     import sensorium as sn
+    from sensorium.optim import native_bfloat16
     from sensorium.zoo.nano import nano
 
     packer = sn.Packer(places={"image": 4}, row=40, embed=1, say=2, end=3, axes=True)
@@ -71,18 +72,21 @@ def train_nano() -> dict[str, float]:
     pairs = {"image": list(range(64)), "text": list(range(64, 128))}
     packed, padded = packer.pack(reading + writing, pairs), packer.pack(reading + writing, pairs, alone=True)
 
-    def step(batch: sn.Batch, losses: Callable[..., dict[str, torch.Tensor]]) -> Callable[[], None]:
+    def step(batch: sn.Batch, losses: Callable[..., dict[str, torch.Tensor]], mixed: bool) -> Callable[[], None]:
         model = nano().build(seed=0)
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
 
         def once() -> None:
             optimizer.zero_grad()
-            model.total(losses(model, batch, torch.Generator().manual_seed(0))).backward()
+            with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+                total = model.total(losses(model, batch, torch.Generator().manual_seed(0)))
+            total.backward()
             optimizer.step()
 
         return once
 
-    return paired(step(packed, sn.ModelNet.losses), step(padded, plain_losses))
+    mixed = native_bfloat16(torch.device("cpu"))  # what Run(mixed=True) does
+    return paired(step(packed, sn.ModelNet.losses, mixed), step(padded, plain_losses, False))
 
 
 def contrastive() -> dict[str, float]:

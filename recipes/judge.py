@@ -21,6 +21,8 @@ import efficientnet
 import sensorium as sn
 from efficientnet import EYES
 from pictures import SIZE, Pictures, Stream, load_concepts, load_pictures, on_paper
+from sensorium.corpus.sources import STYLES
+from sensorium.corpus.split import is_unseen
 from sensorium.evals.figures import Figure, share
 from sensorium.evals.judge import Judge, chosen, judge_split
 from sensorium.train import Group, Run
@@ -72,7 +74,7 @@ class JudgeData:
         return sn.Batch(pairs={"image": image, "label": label[:, None]}, group_L=label, samples=len(index))
 
 
-def run(data: str = "corpus", steps: int = 1000, pictures: int = 128) -> Run:
+def run(data: str = "corpus", steps: int = 3400, pictures: int = 128) -> Run:
     """The run behind the shipped judge."""
     folder = Path(data)
     concepts = load_concepts(folder)
@@ -95,11 +97,15 @@ def finish(data: Path, trained: Path, out: Path) -> list[Figure]:
     """Choose the concepts it may judge, measure it on the check pictures, and write the folder that ships."""
     concepts = list(load_concepts(data))
     number = {c: i for i, c in enumerate(concepts)}
-    _, choice, check = parts(data)
+    learn, choice, check = parts(data)
     model = sn.load(trained / "final")
     some = Judge(model, sn.Codecs.load(trained / "final").image, concepts, concepts)
-    kept = chosen(some.scores(on_paper(choice.image_LCHW)), torch.tensor([number[c] for c in choice.concept]))
-    judged = [choice.concept[i] for i in kept.tolist()]
+    drawn = [i for i, c in enumerate(choice.concept) if not is_unseen(c)]
+    family = {style.name: style.family for style in STYLES}
+    hands = {(c, family[s]) for c, s in zip(learn.concept, learn.style, strict=True)}
+    strange = torch.tensor([(choice.concept[i], family[choice.style[i]]) not in hands for i in drawn])
+    kept = chosen(some.scores(on_paper(choice.image_LCHW[drawn])), torch.tensor([number[choice.concept[i]] for i in drawn]), strange)
+    judged = [choice.concept[drawn[i]] for i in kept.tolist()]
     some.judged = judged
     known = set(judged)
     rows = [i for i, c in enumerate(check.concept) if c in known]

@@ -1,6 +1,6 @@
 """nano: one small model that reads and writes text and pictures, with one shared space.
 
-    python -m sensorium.corpus.build corpus        # once: pictures, names, split
+    make corpus                                    # once: pictures, names, split, and published weights for the eyes
     sensorium train recipes/nano.py --data corpus
     sensorium eval runs/nano/final --data corpus --json figures.json
     python recipes/nano.py runs/nano figures.json sensorium/weights/nano      # the folder that ships: weights and card
@@ -218,6 +218,7 @@ def finish(trained: Path, figures: Path, out: Path) -> None:
         "name": "nano", "licence": "Apache-2.0 for the weights; the pictures' credits are in docs/data.md and must be passed on",
         "reads": ["text (English, Chinese)", "image"], "writes": ["text", "image (64 pixels)", "embed"],
         "data": "10,197 emoji pictures in nine art styles under MIT, Apache-2.0 and CC-BY-4.0, with English and Chinese names: docs/data.md",
+        "starts from": "EfficientNet-Lite0 for the eyes (Apache-2.0, trained on ImageNet-1k by its authors); all else from nothing",
         "training": {"recipe": "recipes/nano.py", "steps": log[-1]["step"], "pictures a step": 128},
         "limits": "Knows emoji-like drawings of 1,949 concepts on plain paper; photographs, scenes, counting and free text are beyond it.",
         "figures": json.loads(figures.read_text(encoding="utf-8")),

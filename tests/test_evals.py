@@ -51,5 +51,7 @@ def test_the_judge_keeps_two_different_pictures_back() -> None:
 
 def test_the_rule_keeps_the_surest_that_are_right() -> None:
     scores = torch.tensor([[0.9, 0.1, 0.0], [0.2, 0.6, 0.5], [0.9, 0.0, 0.1], [0.0, 0.1, 0.8]])
-    assert chosen(scores, torch.tensor([0, 1, 2, 2])).tolist() == [0, 3, 1]
-    assert chosen(scores, torch.tensor([0, 1, 2, 2]), kept=1).tolist() == [0]
+    wanted, none = torch.tensor([0, 1, 2, 2]), torch.zeros(4, dtype=torch.bool)
+    assert chosen(scores, wanted, none).tolist() == [0, 3, 1]
+    assert chosen(scores, wanted, none, kept=1).tolist() == [0]
+    assert chosen(scores, wanted, torch.tensor([False, True, True, False])).tolist() == [1, 0, 3]

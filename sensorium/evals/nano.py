@@ -18,7 +18,6 @@ from rich.console import Console
 
 import sensorium as sn
 from sensorium.catalog import WEIGHTS
-from sensorium.corpus.split import is_unseen
 from sensorium.denoise import Solver
 from sensorium.evals.figures import Figure, ranks, share
 from sensorium.evals.judge import Judge
@@ -141,7 +140,7 @@ def _writing(model: sn.ModelNet, held: Held, console: Console) -> list[Figure]:
 
 
 def _drawing(model: sn.ModelNet, held: Held, judge: Judge, seed: int, console: Console) -> list[Figure]:
-    concepts = [c for c in judge.judged if not is_unseen(c)][: held.limit]
+    concepts = judge.judged[: held.limit]
     known = set(concepts)
     real = [row for row in held.rows("test") if row["concept"] in known]
     with console.status(f"drawing {len(concepts)} names"):
