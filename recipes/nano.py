@@ -59,7 +59,7 @@ class NanoData:
     Args:
         folder: the corpus.
         pictures_a_step: read, each with a text beside it.
-        drawn: of these, how many are also drawn for their text.
+        drawn: how many are drawn for these texts; where they are more than the texts, some are drawn twice from other noise.
         reads: whether pictures are read; if not, only the drawn ones are looked at.
         names: whether reading a picture ends with writing its name.
         seed: of order and chance.
@@ -112,12 +112,12 @@ class NanoData:
         rng = np.random.default_rng((self.seed, 7, step))
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
         chosen = self.stream.places(step * self.pictures_a_step, self.pictures_a_step)
-        drawn = set(rng.permutation(len(chosen))[: self.drawn].tolist())
+        count = len(chosen)
+        times = np.bincount(np.resize(rng.permutation(count), self.drawn), minlength=count)
         reading = self._reading(chosen, rng, generator) if self.reads else []
-        writing = [self._writing(index, rng, place in drawn) for place, index in enumerate(chosen)]
+        writing = [self._writing(index, rng, int(some)) for index, some in zip(chosen, times, strict=True)]
         if not self.reads:
             return self.packer.pack(writing)
-        count = len(chosen)
         groups = [self.number[self.pictures.concept[i]] for i in chosen]
         return self.packer.pack(reading + writing, {"image": list(range(count)), "text": list(range(count, 2 * count))}, groups)
 
@@ -133,15 +133,13 @@ class NanoData:
             out.append(self.packer.segment(parts))
         return out
 
-    def _writing(self, index: int, rng: np.random.Generator, drawn: bool) -> Segment:
-        """A text that stands for a picture, and perhaps the picture to draw for it."""
+    def _writing(self, index: int, rng: np.random.Generator, times: int) -> Segment:
+        """A text that stands for a picture, and the picture to draw for it, so many times."""
         concept = self.concepts[self.pictures.concept[index]]
         text, styled = self.request(concept, self.pictures.style[index], rng)
-        parts = [sn.Arrays("text", self.ids(text))]
-        if drawn:
-            place = index if styled else self.default[concept.id]
-            parts.append(sn.Arrays("image", on_paper(self.pictures.image_LCHW[place : place + 1])[0], target=True))
-        return self.packer.segment(parts)
+        place = index if styled else self.default[concept.id]
+        drawn = [sn.Arrays("image", picture, target=True) for picture in on_paper(self.pictures.image_LCHW[[place] * times])]
+        return self.packer.segment([sn.Arrays("text", self.ids(text)), *drawn])
 
 
 def train_tokenizer(folder: Path, vocab: int = 4096) -> None:
@@ -204,7 +202,7 @@ def recipe(name: str, model: sn.Model, data: NanoData, steps: int, evaluate: Cal
         files={"tokenizer.json": (data.folder / "tokenizer.json").read_bytes(), "codecs.json": codecs().to_json().encode()})
 
 
-def run(data: str = "corpus", steps: int = 4000, pictures: int = 128, drawn: int = 128) -> Run:
+def run(data: str = "corpus", steps: int = 5000, pictures: int = 112, drawn: int = 160) -> Run:
     """The run behind the shipped weights."""
     train = NanoData(Path(data), pictures, drawn)
     return recipe("nano", nano(train.tokenizer.vocab), train, steps, evaluator(train))

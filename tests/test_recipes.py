@@ -67,6 +67,8 @@ def test_a_batch_follows_from_its_step(corpus: Path) -> None:
     assert torch.equal(first.written["image"].value_LCHW, second.written["image"].value_LCHW)
     assert len(first.media["image"]) == 8 and len(first.written["image"].value_LCHW) == 4
     assert not torch.equal(one.batch(6).media["image"], first.media["image"])
+    more = nano.NanoData(corpus, pictures_a_step=8, drawn=11).batch(0).written["image"]
+    assert sorted(Counter(more.segment_L.tolist()).values()) == [1] * 5 + [2] * 3
 
 
 def test_changed_pictures_stay_pictures_and_only_some_are_mirrored() -> None:

@@ -109,6 +109,11 @@ class InvertedNet(nn.Module):
                 inside = width
         self.layers = nn.Sequential(*layers)
         self.last = nn.Conv2d(inside, last, 1)
+        with torch.no_grad():
+            for module in self.modules():  # without norms the first weights must keep the size of what flows through: He's variance, 2 / fan-in
+                if isinstance(module, nn.Conv2d):
+                    module.weight.mul_(6**0.5)  # torch's own is 1 / (3 fan-in)
+                    module.bias.zero_()
 
     def forward(self, image_BCHW: torch.Tensor) -> torch.Tensor:
         """(B, C, H, W) -> (B, P, D), row by row."""
