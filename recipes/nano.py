@@ -34,6 +34,7 @@ from sensorium.files import read_lines
 from sensorium.train import Group, Run
 from sensorium.zoo.nano import nano
 
+PICTURES_A_STEP = 112
 SPECIALS = ("<pad>", "<embed>", "<say>", "<end>")
 PAD, EMBED, SAY, END = range(4)
 # The picture drawn for a request that names no style: the first of these that the training split has.
@@ -202,7 +203,7 @@ def recipe(name: str, model: sn.Model, data: NanoData, steps: int, evaluate: Cal
         files={"tokenizer.json": (data.folder / "tokenizer.json").read_bytes(), "codecs.json": codecs().to_json().encode()})
 
 
-def run(data: str = "corpus", steps: int = 5000, pictures: int = 112, drawn: int = 160) -> Run:
+def run(data: str = "corpus", steps: int = 5000, pictures: int = PICTURES_A_STEP, drawn: int = 160) -> Run:
     """The run behind the shipped weights."""
     train = NanoData(Path(data), pictures, drawn)
     return recipe("nano", nano(train.tokenizer.vocab), train, steps, evaluator(train))
@@ -217,7 +218,7 @@ def finish(trained: Path, figures: Path, out: Path) -> None:
         "reads": ["text (English, Chinese)", "image"], "writes": ["text", "image (64 pixels)", "embed"],
         "data": "10,197 emoji pictures in nine art styles under MIT, Apache-2.0 and CC-BY-4.0, with English and Chinese names: docs/data.md",
         "starts from": "EfficientNet-Lite0 for the eyes (Apache-2.0, trained on ImageNet-1k by its authors); all else from nothing",
-        "training": {"recipe": "recipes/nano.py", "steps": log[-1]["step"], "pictures a step": 128},
+        "training": {"recipe": "recipes/nano.py", "steps": log[-1]["step"], "pictures a step": PICTURES_A_STEP},
         "limits": "Knows emoji-like drawings of 1,949 concepts on plain paper; photographs, scenes, counting and free text are beyond it.",
         "figures": json.loads(figures.read_text(encoding="utf-8")),
         "curves": {"loss": log[:: max(len(log) // 60, 1)], "validation": [{"step": row["step"], **row["figures"]} for row in history]}}
