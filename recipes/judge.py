@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -88,7 +88,8 @@ def run(data: str = "corpus", steps: int = 3400, pictures: int = 128) -> Run:
         return {"choice_right": float((found == wanted).float().mean())}
 
     return Run(name="judge", model=judge(len(number)), batch=JudgeData(Stream(learn, concepts), number, pictures).batch, steps=steps,
-               warmup=0.05, cooldown=0.6, groups=(EYES, Group(rate=2e-3, decay=0.05)), ema=0.99, clip=2.0, validate_every=200, save_every=200,
+               groups=(replace(EYES, rate=6e-4), Group(rate=2e-3, decay=0.05)), warmup=0.05, cooldown=0.6, ema=0.99, clip=2.0,
+               validate_every=200, save_every=200,
                start=efficientnet.start(folder / "downloads"), evaluate=evaluate,
                files={"codecs.json": sn.Codecs(image=codec).to_json().encode()})
 

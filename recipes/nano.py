@@ -10,7 +10,8 @@ Every step takes pictures of the training split and lays each out twice:
     reading   [picture] <embed> "What is this?" <embed> <say> a name <end>      next token; embedding of the picture
     writing   [a name, keywords or a request] <embed> -> the picture           embedding of the text; flow, conditioned on it
 
-The two embeddings are each other's positives in the contrastive objective.
+The two embeddings are each other's positives in the contrastive objective. While it trains, every concept has a point of its own in the
+shared space as well, to which its pictures and its names are drawn (:func:`with_concepts`); what ships is without these points.
 """
 
 from __future__ import annotations
@@ -30,11 +31,13 @@ import sensorium as sn
 from efficientnet import EYES
 from pictures import SIZE, Concept, Stream, load_concepts, load_pictures, on_paper
 from sensorium.data import Segment
+from sensorium.evals.figures import ranks
 from sensorium.files import read_lines
 from sensorium.train import Group, Run
 from sensorium.zoo.nano import nano
 
 PICTURES_A_STEP = 112
+CONCEPTS = Group(paths=("encoders.concept",), rate=2e-3, decay=0.0)
 SPECIALS = ("<pad>", "<embed>", "<say>", "<end>")
 PAD, EMBED, SAY, END = range(4)
 # The picture drawn for a request that names no style: the first of these that the training split has.
@@ -120,7 +123,8 @@ class NanoData:
         if not self.reads:
             return self.packer.pack(writing)
         groups = [self.number[self.pictures.concept[i]] for i in chosen]
-        return self.packer.pack(reading + writing, {"image": list(range(count)), "text": list(range(count, 2 * count))}, groups)
+        batch = self.packer.pack(reading + writing, {"image": list(range(count)), "text": list(range(count, 2 * count))}, groups)
+        return replace(batch, pairs={**batch.pairs, "concept": batch.group_L[:, None]})
 
     def _reading(self, chosen: list[int], rng: np.random.Generator, generator: torch.Generator) -> list[Segment]:
         """Pictures, changed, each with a question and its name."""
@@ -184,20 +188,40 @@ def evaluator(data: NanoData, split: str = "val"):
         seen, out = embed_pictures(model, data, image), {}
         for language, name in ((0, "en"), (1, "zh")):
             names = embed_texts(model, data, [c.names[language] for c in data.concepts.values()])
-            rank = (seen @ names.T).argsort(dim=1, descending=True)
-            hit = rank == wanted[:, None]
-            out[f"{name}_r1"], out[f"{name}_r5"] = float(hit[:, :1].any(1).float().mean()), float(hit[:, :5].any(1).float().mean())
+            place = ranks(seen @ names.T, wanted)
+            out |= {f"{name}_r{k}": float((place < k).float().mean()) for k in (1, 5)}
         return out
 
     return evaluate
 
 
+def with_concepts(model: sn.Model, concepts: int) -> sn.Model:
+    """The model with one more point in the shared space for each concept: a fixed mark that pictures and names find before each other.
+
+    Source: learned proxies (1703.07464), here among those of the batch only.
+    """
+    marks = sn.LabelEncoder(concepts, model.heads["embed"].inside)
+    pull = tuple(sn.Contrastive(modality, "concept", temperature=0.07) for modality in ("image", "text"))
+    return replace(model, encoders={**model.encoders, "concept": marks}, objectives=(*model.objectives, *pull))
+
+
+def without_concepts(model: sn.ModelNet) -> sn.ModelNet:
+    """What ships: the same weights without the concepts' points and their objectives, which come last."""
+    kept = tuple(o for o in model.spec.objectives if not (isinstance(o, sn.Contrastive) and o.second == "concept"))
+    spec = replace(model.spec, encoders={k: v for k, v in model.spec.encoders.items() if k != "concept"}, objectives=kept)
+    out, weights = spec.build(device="meta"), model.state_dict()
+    out.load_state_dict({name: weights[name] for name in out.state_dict()}, assign=True)
+    return out
+
+
 def recipe(name: str, model: sn.Model, data: NanoData, steps: int, evaluate: Callable[[sn.ModelNet], dict[str, float]] | None = None) -> Run:
     """The run of nano and of what it is compared with: they differ in the model and in what a batch holds."""
+    model = with_concepts(model, len(data.concepts)) if data.reads else model
     held = replace(data, pictures_a_step=64, drawn=min(data.drawn, 64), seed=1, split="val")
     return Run(
-        name=name, model=model, batch=data.batch, steps=steps, cooldown=0.3, warmup=0.01,
-        groups=(*((EYES,) if data.reads else ()), Group(kind="muon", rate=3e-3, rate_rest=1e-3, decay=0.02)), ema=0.996, clip=2.0, mixed=True,
+        name=name, model=model, batch=data.batch, steps=steps, cooldown=0.3, warmup=0.03,
+        groups=(*((EYES, CONCEPTS) if data.reads else ()), Group(kind="muon", rate=3e-3, rate_rest=1e-3, decay=0.02)),
+        ema=0.996, clip=2.0, mixed=True,
         start=efficientnet.start(data.folder / "downloads") if data.reads else None,
         validation=(held.batch(0),), validate_every=250, save_every=100, evaluate=evaluate, end=END,
         files={"tokenizer.json": (data.folder / "tokenizer.json").read_bytes(), "codecs.json": codecs().to_json().encode()})
@@ -224,7 +248,7 @@ def finish(trained: Path, figures: Path, out: Path) -> None:
         "curves": {"loss": log[:: max(len(log) // 60, 1)], "validation": [{"step": row["step"], **row["figures"]} for row in history]}}
     files = {name: (trained / "final" / name).read_bytes() for name in ("tokenizer.json", "codecs.json")}
     files["card.json"] = json.dumps(card, indent=1, ensure_ascii=False).encode()
-    sn.save(sn.load(trained / "final"), out, files, dtype=torch.bfloat16)
+    sn.save(without_concepts(sn.load(trained / "final")), out, files, dtype=torch.bfloat16)
 
 
 if __name__ == "__main__":

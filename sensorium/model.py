@@ -33,7 +33,7 @@ class Model(Spec):
     """A sentence of parts, as data.
 
     Args:
-        encoders: modality (or "label") -> encoder.
+        encoders: modality -> encoder; or of classes, by any other name ("label" conditions what is written).
         align: modality -> how its features reach the decoder, or the shared space.
         fuse: name -> how they enter the decoder: any of "splice", "cross", "condition".
         decoder: the transformer, or None for towers.
@@ -64,6 +64,18 @@ class Model(Spec):
     def writes(self) -> tuple[str, ...]:
         """Modalities it gives out, and "embed" where it has a shared space."""
         return tuple(name for name in (*MODALITIES, "embed") if name in self.heads)
+
+    @property
+    def loss_names(self) -> tuple[str, ...]:
+        """The name of each objective's loss; a second contrastive or flow loss says between what, or of what, it is."""
+        kinds = {Contrastive: "contrastive", NextToken: "next_token", FlowMatching: "flow"}
+        names: list[str] = []
+        for objective in self.objectives:
+            name = kinds[type(objective)]
+            if name in names:
+                name += f" {objective.first}-{objective.second}" if isinstance(objective, Contrastive) else f" {objective.modality}"
+            names.append(name)
+        return tuple(names)
 
     def places(self, modality: str) -> int:
         """Tokens that one medium takes among the decoder's; 0 if it enters by cross-attention."""
@@ -196,23 +208,22 @@ class ModelNet(nn.Module):
         cache = Cache() if batch.written and batch.token_BT is not None else None
         state = self.read(batch, cache) if batch.token_BT is not None else None
         out: dict[str, torch.Tensor] = {}
-        for objective in self.objectives:
+        for name, objective in zip(self.spec.loss_names, self.objectives, strict=True):
             spec = objective.spec
             if isinstance(spec, Contrastive) and spec.first in batch.pairs and spec.second in batch.pairs:
-                first, second = (self._pair(name, batch, state) for name in (spec.first, spec.second))
+                first, second = (self._pair(part, batch, state) for part in (spec.first, spec.second))
                 with torch.autocast(first.device.type, enabled=False):  # in bfloat16 the scores of near pairs are equal, and it collapses
-                    out["contrastive"] = objective(first, second, batch.group_L)
+                    out[name] = objective(first, second, batch.group_L)
             elif isinstance(spec, NextToken) and batch.label_BT is not None:
                 here = batch.label_BT >= 0
-                out["next_token"] = objective(self.logits(state[here]), batch.label_BT[here])
+                out[name] = objective(self.logits(state[here]), batch.label_BT[here])
             elif isinstance(spec, FlowMatching) and spec.modality in batch.written:
-                out["flow"] = self._flow_loss(objective, batch.written[spec.modality], cache, state, generator)
+                out[name] = self._flow_loss(objective, batch.written[spec.modality], cache, state, generator)
         return out
 
     def total(self, losses: dict[str, torch.Tensor]) -> torch.Tensor:
         """The weighted sum."""
-        names = {Contrastive: "contrastive", NextToken: "next_token", FlowMatching: "flow"}
-        weights = {names[type(objective.spec)]: objective.spec.weight for objective in self.objectives}
+        weights = {name: objective.weight for name, objective in zip(self.spec.loss_names, self.spec.objectives, strict=True)}
         return sum(weights[name] * value for name, value in losses.items())
 
     def _pair(self, name: str, batch: Batch, state: torch.Tensor | None) -> torch.Tensor:

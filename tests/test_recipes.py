@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from PIL import Image as Pillow
 import sensorium as sn
 from sensorium.denoise import Solver
 from sensorium.types import ConfigError
+from sensorium.zoo.nano import toy_nano
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "recipes"))
 import baselines  # noqa: E402
@@ -94,6 +96,22 @@ def test_what_may_be_mirrored(corpus: Path) -> None:
     assert concepts["c0"].mirrors and not concepts["c2"].mirrors and not concepts["c3"].mirrors
 
 
+def test_concepts_draw_pictures_and_names_while_it_trains_and_do_not_ship(corpus: Path) -> None:
+    data = nano.NanoData(corpus, pictures_a_step=8, drawn=4)
+    small = toy_nano(vocab=300, size=64)
+    small = replace(small, encoders={**small.encoders, "image": sn.MobileEncoder(size=64, stem=8, width=24)})
+    model = nano.with_concepts(small, len(data.concepts)).build(seed=0)
+    batch = data.batch(0)
+    losses = model.losses(batch, torch.Generator().manual_seed(0))
+    assert list(losses) == ["contrastive", "next_token", "flow", "contrastive image-concept", "contrastive text-concept"]
+    model.total({name: losses[name] for name in losses if "concept" in name}).backward()
+    marks = model.encoders["concept"].label.weight.grad
+    assert set(marks.abs().sum(1).nonzero()[:, 0].tolist()) == set(batch.group_L.tolist())
+    assert model.encoders["image"].body.stem.weight.grad.abs().sum() > 0 and model.encoders["text"].token.weight.grad.abs().sum() > 0
+    bare = nano.without_concepts(model)
+    assert bare.spec == small and torch.equal(bare.heads["embed"].map.weight, model.heads["embed"].map.weight)
+
+
 @pytest.mark.parametrize("kind", ["clip", "dit"])
 def test_baselines_are_of_nanos_size_and_learn(corpus: Path, kind: str) -> None:
     sizes = {name: sum(p.numel() for p in make(4096).build(device="meta").parameters())
@@ -102,7 +120,7 @@ def test_baselines_are_of_nanos_size_and_learn(corpus: Path, kind: str) -> None:
     run = baselines.run(kind=kind, data=str(corpus), steps=2, pictures=4)
     model = run.model.build(seed=0)
     losses = model.losses(run.batch(0), torch.Generator().manual_seed(0))
-    assert list(losses) == [{"clip": "contrastive", "dit": "flow"}[kind]]
+    assert next(iter(losses)) == {"clip": "contrastive", "dit": "flow"}[kind]
     model.total(losses).backward()
     idle = sum(p.numel() for p in model.parameters() if p.grad is None)  # what only reads does not use the end of its last reading layer
     assert idle < (0.04 * sizes["nano"] if kind == "dit" else 1)
