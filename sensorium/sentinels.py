@@ -18,7 +18,7 @@ import torch
 from rich.console import Console
 
 from sensorium.model import ModelNet
-from sensorium.types import Batch, Written
+from sensorium.types import MODALITIES, Batch, Written
 
 __all__ = ["modality_use", "ModalityUse", "Sentinels"]
 
@@ -77,7 +77,8 @@ def _rolled(item: Written) -> Written:
 @torch.no_grad()
 def modality_use(model: ModelNet, batches: Sequence[Batch], seed: int = 0) -> ModalityUse:
     """Losses on ``batches``, and how they rise without each modality, with the same noise throughout."""
-    modalities = sorted({m for b in batches for m in (*b.media, *b.pairs)} | {"text" for b in batches if b.token_BT is not None})
+    given = {m for b in batches for m in (*b.media, *b.pairs)} | {"text" for b in batches if b.token_BT is not None}
+    modalities = [m for m in MODALITIES if m in given]  # classes are no modality
 
     def mean(change: Any) -> dict[str, float]:
         rows = [model.losses(change(b), torch.Generator().manual_seed(seed + i)) for i, b in enumerate(batches)]

@@ -170,6 +170,8 @@ def test_the_alarm_for_an_ignored_modality(tmp_path: Path) -> None:
     healthy = modality_use(model, batches)
     assert healthy.ignored() == []
     assert healthy.rises["image/shuffle"]["contrastive"] > 0
+    marked = replace(batches[0], pairs={**batches[0].pairs, "concept": torch.zeros(4, 1, dtype=torch.int64)})
+    assert modality_use(model, [marked]).rises.keys() == healthy.rises.keys(), "classes are no modality"
     deaf = _Deaf(model.spec)
     deaf.load_state_dict(model.state_dict())
     use = modality_use(deaf.eval(), batches)
