@@ -196,7 +196,7 @@ def evaluator(data: NanoData, split: str = "val"):
 
 
 def with_concepts(model: sn.Model, concepts: int) -> sn.Model:
-    """The model with one more point in the shared space for each concept: a fixed mark that pictures and names find before each other.
+    """The model with one more point in the shared space for each concept, learned: pictures and names find it before they find each other.
 
     Source: learned proxies (1703.07464), here among those of the batch only.
     """

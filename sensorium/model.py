@@ -72,8 +72,10 @@ class Model(Spec):
         names: list[str] = []
         for objective in self.objectives:
             name = kinds[type(objective)]
-            if name in names:
-                name += f" {objective.first}-{objective.second}" if isinstance(objective, Contrastive) else f" {objective.modality}"
+            if name in names and isinstance(objective, Contrastive):
+                name += f" {objective.first}-{objective.second}"
+            elif name in names and isinstance(objective, FlowMatching):
+                name += f" {objective.modality}"
             names.append(name)
         return tuple(names)
 
@@ -295,6 +297,8 @@ def _name_problems(spec: Model) -> list[str]:
             problems.append(f"objective FlowMatching needs heads[{objective.modality!r}] = Flow(...)")
         if isinstance(objective, Contrastive) and "embed" not in spec.heads:
             problems.append("objective Contrastive needs heads['embed'] = Unit(...)")
+    names = spec.loss_names
+    problems += [f"two objectives are both {name!r}; drop one, or one would hide the other" for name in sorted(set(names)) if names.count(name) > 1]
     unknown = sorted(set(spec.fuse) - {"splice", "cross", "condition"})
     if unknown:
         problems.append(f"fuse has {unknown}, wanted any of 'splice', 'cross', 'condition'")

@@ -110,6 +110,9 @@ def test_concepts_draw_pictures_and_names_while_it_trains_and_do_not_ship(corpus
     assert model.encoders["image"].body.stem.weight.grad.abs().sum() > 0 and model.encoders["text"].token.weight.grad.abs().sum() > 0
     bare = nano.without_concepts(model)
     assert bare.spec == small and torch.equal(bare.heads["embed"].map.weight, model.heads["embed"].map.weight)
+    for again in (model.spec.objectives[-1], model.spec.objectives[1]):
+        with pytest.raises(ConfigError, match="two objectives are both"):
+            replace(model.spec, objectives=(*model.spec.objectives, again))
 
 
 @pytest.mark.parametrize("kind", ["clip", "dit"])
@@ -120,7 +123,8 @@ def test_baselines_are_of_nanos_size_and_learn(corpus: Path, kind: str) -> None:
     run = baselines.run(kind=kind, data=str(corpus), steps=2, pictures=4)
     model = run.model.build(seed=0)
     losses = model.losses(run.batch(0), torch.Generator().manual_seed(0))
-    assert next(iter(losses)) == {"clip": "contrastive", "dit": "flow"}[kind]
+    drawn_to = ["contrastive", "contrastive image-concept", "contrastive text-concept"]
+    assert list(losses) == {"clip": drawn_to, "dit": ["flow"]}[kind]
     model.total(losses).backward()
     idle = sum(p.numel() for p in model.parameters() if p.grad is None)  # what only reads does not use the end of its last reading layer
     assert idle < (0.04 * sizes["nano"] if kind == "dit" else 1)
