@@ -3,7 +3,6 @@
 Letters: B batch, C channels, H W pixels, P patches, T length, D width.
 
     VisionEncoder    pixels -> patches -> transformer          CLIP, SigLIP, LLaVA, Flamingo
-    PyramidEncoder   pixels -> convolutions, halving           small pictures, little data
     MobileEncoder    pixels -> light convolutions              EfficientNet-Lite, nano
     TextEncoder      ids -> embeddings + places -> transformer CLIP, SigLIP
     Vocabulary       ids -> embeddings                         what a decoder reads
@@ -16,14 +15,13 @@ from dataclasses import KW_ONLY, dataclass
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
-from sensorium.layers.convolutions import InvertedNet, PyramidNet
+from sensorium.layers.convolutions import InvertedNet
 from sensorium.layers.stack import Stack
 from sensorium.spec import Spec
 from sensorium.types import Features, ShapeError
 
-__all__ = ["LabelEncoder", "MobileEncoder", "PyramidEncoder", "TextEncoder", "VisionEncoder", "Vocabulary"]
+__all__ = ["LabelEncoder", "MobileEncoder", "TextEncoder", "VisionEncoder", "Vocabulary"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -35,6 +33,7 @@ class VisionEncoder(Spec):
         width, depth, heads, hidden, act, eps: of the transformer; hidden None is 4 D.
         channels: of the picture.
         first: put a learned class token before the patches.
+        only_first: give the class token alone; the last layer is worked out for nothing else.
         patch_bias: bias of the patch projection.
         pre_norm: normalise before the first block (CLIP).
         final_norm: normalise after the last block; LLaVA reads an inner layer and has none.
@@ -53,6 +52,7 @@ class VisionEncoder(Spec):
     eps: float = 1e-5
     channels: int = 3
     first: bool = True
+    only_first: bool = False
     patch_bias: bool = False
     pre_norm: bool = True
     final_norm: bool = True
@@ -60,7 +60,7 @@ class VisionEncoder(Spec):
     @property
     def patches(self) -> int:
         """Positions in the output."""
-        return (self.size // self.patch) ** 2 + int(self.first)
+        return 1 if self.only_first else (self.size // self.patch) ** 2 + int(self.first)
 
     @property
     def stack(self) -> Stack:
@@ -68,7 +68,8 @@ class VisionEncoder(Spec):
         return Stack(self.width, self.depth, self.heads, hidden=self.hidden, act=self.act, eps=self.eps, final_norm=self.final_norm)
 
     def check(self) -> list[str]:
-        return [] if self.size % self.patch == 0 else [f"size {self.size} does not divide into patches of {self.patch}"]
+        problems = [] if self.size % self.patch == 0 else [f"size {self.size} does not divide into patches of {self.patch}"]
+        return problems + (["only_first wants a class token; set first=True"] if self.only_first and not self.first else [])
 
     def build(self) -> VisionEncoderNet:
         return VisionEncoderNet(self)
@@ -82,7 +83,8 @@ class VisionEncoderNet(nn.Module):
         self.spec = spec
         self.patch = nn.Conv2d(spec.channels, spec.width, spec.patch, spec.patch, bias=spec.patch_bias)
         self.first = nn.Parameter(torch.randn(spec.width) * spec.width**-0.5) if spec.first else None
-        self.position = nn.Parameter(torch.randn(spec.patches, spec.width) * spec.width**-0.5)
+        places = (spec.size // spec.patch) ** 2 + int(spec.first)
+        self.position = nn.Parameter(torch.randn(places, spec.width) * spec.width**-0.5)
         self.pre_norm = nn.LayerNorm(spec.width, eps=spec.eps) if spec.pre_norm else nn.Identity()
         self.stack = spec.stack.build()
 
@@ -93,65 +95,7 @@ class VisionEncoderNet(nn.Module):
         x_BPD = self.patch(image_BCHW).flatten(2).transpose(1, 2)
         if self.first is not None:
             x_BPD = torch.cat([self.first.expand(len(x_BPD), 1, -1), x_BPD], dim=1)
-        return Features(self.stack(self.pre_norm(x_BPD + self.position)))
-
-
-@dataclass(frozen=True, repr=False)
-class PyramidEncoder(Spec):
-    """A small residual convolutional network that halves the picture at every stage.
-
-    Where a few thousand pictures are all there is, convolutions learn from fewer of them than a vision transformer.
-
-    Args:
-        size: pixels on a side; a multiple of 2 ** stages.
-        widths, blocks: channels and residual blocks of each stage.
-    """
-
-    _: KW_ONLY
-    size: int
-    widths: tuple[int, ...] = (24, 64, 128, 256)
-    blocks: tuple[int, ...] = (1, 1, 2, 2)
-    channels: int = 3
-
-    @property
-    def width(self) -> int:
-        return self.widths[-1]
-
-    @property
-    def side(self) -> int:
-        """Features on a side of the output grid."""
-        return self.size // 2 ** len(self.widths)
-
-    @property
-    def patches(self) -> int:
-        """Positions in the output."""
-        return self.side**2
-
-    def check(self) -> list[str]:
-        problems = []
-        if len(self.widths) != len(self.blocks):
-            problems.append(f"{len(self.widths)} widths and {len(self.blocks)} blocks; give one of each for every stage")
-        if self.size % 2 ** len(self.widths):
-            problems.append(f"size {self.size} cannot be halved {len(self.widths)} times")
-        problems += [f"width {width} is not a multiple of 8 (the norm's groups)" for width in self.widths if width % 8]
-        return problems
-
-    def build(self) -> PyramidEncoderNet:
-        return PyramidEncoderNet(self)
-
-
-class PyramidEncoderNet(nn.Module):
-    """The module of :class:`PyramidEncoder`."""
-
-    def __init__(self, spec: PyramidEncoder) -> None:
-        super().__init__()
-        self.spec = spec
-        self.pyramid = PyramidNet(spec.channels, spec.widths, spec.blocks)
-
-    def forward(self, image_BCHW: torch.Tensor) -> Features:
-        """Encode pictures of the spec's size."""
-        _check_pixels(image_BCHW, (self.spec.channels, self.spec.size, self.spec.size))
-        return Features(self.pyramid(image_BCHW))
+        return Features(self.stack(self.pre_norm(x_BPD + self.position), targets=1 if self.spec.only_first else None))
 
 
 @dataclass(frozen=True, repr=False)
@@ -163,7 +107,6 @@ class MobileEncoder(Spec):
         stem: channels after the first convolution, which halves the picture.
         stages: (expansion, width, blocks, stride of the first block, kernel) of each.
         width: channels after the last convolution.
-        enlarge: resize to this many pixels on a side first; published weights know things larger than small pictures show them.
 
     Source: EfficientNet (1905.11946), table 1; the Lite variants keep stem and last convolution at their first size.
     """
@@ -175,12 +118,11 @@ class MobileEncoder(Spec):
         (1, 16, 1, 1, 3), (6, 24, 2, 2, 3), (6, 40, 2, 2, 5), (6, 80, 3, 2, 3), (6, 112, 3, 1, 5), (6, 192, 4, 2, 5), (6, 320, 1, 1, 3))
     width: int = 1280
     channels: int = 3
-    enlarge: int | None = None
 
     @property
     def patches(self) -> int:
         """Positions in the output."""
-        side = -(-(self.enlarge or self.size) // 2)
+        side = -(-self.size // 2)
         for *_, stride, _ in self.stages:
             side = -(-side // stride)
         return side**2
@@ -200,8 +142,6 @@ class MobileEncoderNet(nn.Module):
     def forward(self, image_BCHW: torch.Tensor) -> Features:
         """Encode pictures of the spec's size."""
         _check_pixels(image_BCHW, (self.spec.channels, self.spec.size, self.spec.size))
-        if self.spec.enlarge is not None:
-            image_BCHW = F.interpolate(image_BCHW, size=self.spec.enlarge, mode="bilinear", align_corners=False)
         return Features(self.body(image_BCHW))
 
 

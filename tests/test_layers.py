@@ -119,6 +119,14 @@ def test_experts_of_unequal_heads_are_refused() -> None:
         sn.Decoder(Stack(16, 2, 4), Stack(16, 2, 2))
 
 
+@pytest.mark.parametrize("rule", ["full", "causal"])
+def test_a_stack_asked_for_few_places_gives_these(rule: str) -> None:
+    net, x_BTD = Stack(8, 2, 2, rope_theta=1e4, rule=rule).build().double(), randn(2, 6, 8)
+    seen_BTS = torch.rand(2, 6, 6, generator=torch.Generator().manual_seed(1)) < 0.7
+    for mask_BTS in (None, seen_BTS | torch.eye(6, dtype=torch.bool)):
+        assert torch.allclose(net(x_BTD, mask_BTS=mask_BTS, targets=2), net(x_BTD, mask_BTS=mask_BTS)[:, :2], rtol=1e-12, atol=1e-12)
+
+
 def test_a_norm_before_the_mlp_may_have_its_own_eps() -> None:
     net = Stack(8, 1, 2, eps=1e-6, mlp_eps=0.5).build()
     assert (net.blocks[0].attention_norm.eps, net.blocks[0].mlp_norm.eps) == (1e-6, 0.5)

@@ -110,7 +110,7 @@ class StackNet(nn.Module):
     def forward(
         self, x_BTD: torch.Tensor, layout: Layout | None = None, mask_BTS: torch.Tensor | None = None,
         cache: Cache | None = None, keep: bool = True, condition_BD: torch.Tensor | None = None,
-        enter: Enter | None = None, memory: Any = None,
+        enter: Enter | None = None, memory: Any = None, targets: int | None = None,
     ) -> torch.Tensor:
         """Run the layers.
 
@@ -121,9 +121,10 @@ class StackNet(nn.Module):
             cache: read, and written if ``keep``; a caller that branches passes ``keep=False``.
             condition_BD: for adaLN.
             enter, memory: features entering between layers.
+            targets: how many places, from the first, the caller wants; the last layer is worked out for these alone. None is all.
 
         Returns:
-            (B, T, D).
+            (B, T, D), or (B, targets, D).
         """
         if x_BTD.dim() != 3 or x_BTD.shape[-1] != self.spec.width:
             raise ShapeError(f"the stack got {tuple(x_BTD.shape)}, wanted (B, T, {self.spec.width})")
@@ -142,6 +143,9 @@ class StackNet(nn.Module):
             query, key, value = block.first(x_BTD, modulation, angles)
             if cache is not None:
                 key, value = cache.extend(index, key, value, keep)
+            if targets is not None and block is self.blocks[-1]:
+                x_BTD, query = x_BTD[:, :targets], query[:, :targets]
+                mask_BTS = None if mask_BTS is None else mask_BTS[:, :targets]
             x_BTD = block.second(x_BTD, attend(query, key, value, mask_BTS, causal), modulation)
         if cache is not None and keep:
             cache.layout = cache.layout_with(layout)

@@ -10,6 +10,7 @@ Source: 2103.00020; weights openai/clip-vit-base-patch32, MIT.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -31,7 +32,7 @@ vision_defaults = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_la
 def clip(image: sn.VisionEncoder, text: sn.TextEncoder, joint: int) -> sn.Model:
     """Two towers and the width of the space they share."""
     return sn.Model(
-        encoders={"image": image, "text": text},
+        encoders={"image": replace(image, only_first=True), "text": text},
         align={"image": sn.Project(image.width, joint, pool="first"), "text": sn.Project(text.width, joint, pool="last")},
         heads={"embed": sn.Unit()},
         objectives=(sn.Contrastive("image", "text", temperature=0.07),))

@@ -42,7 +42,7 @@ def nano(vocab: int = 4096, size: int = 64) -> sn.Model:
                            sn.Stack(width=write, hidden=4 * write, adaln=write, adaln_shared=True, final_norm=False, **shared)),
         heads={"text": sn.Tokens(read, vocab, tied=True), "embed": sn.Unit(read, joint, token=1),
                "image": sn.Flow(write, size=size, patch=16, condition=write, bottleneck=128, refine=12)},
-        objectives=(sn.Contrastive("image", "text", temperature=0.07), sn.NextToken(weight=0.5), sn.FlowMatching(mean=-0.4, std=0.9)))
+        objectives=(sn.Contrastive("image", "text", temperature=0.07), sn.NextToken(weight=1.5), sn.FlowMatching(mean=-0.4, std=0.9)))
 
 
 TOY_STAGES = ((1, 8, 1, 1, 3), (2, 12, 1, 2, 3), (2, 12, 2, 2, 5), (2, 16, 1, 2, 3))

@@ -76,11 +76,6 @@ def test_folded_norms_change_nothing(size: int) -> None:
     assert torch.allclose(ours, theirs, rtol=1e-9, atol=1e-9)
 
 
-def test_enlarging_sees_more_places() -> None:
-    encoder = sn.MobileEncoder(size=64, enlarge=96, stages=((1, 8, 1, 2, 3),), width=8)
-    assert encoder.patches == 24 * 24 and encoder.build()(torch.zeros(1, 3, 64, 64)).x_BPD.shape == (1, 576, 8)
-
-
 def test_a_missing_or_changed_package_is_refused(tmp_path: Path) -> None:
     import zipfile
 
