@@ -16,7 +16,7 @@ TREE = [
     "layers/patches", "layers/convolutions", "codecs/vision", "codecs/text", "encoders", "align", "fuse", "decoder", "heads", "objectives", "model",
     "samples", "data", "checkpoint", "catalog", "optim", "sentinels", "train", "generate", "denoise", "engine", "zoo/registry",
     "zoo/published", "zoo/clip", "zoo/siglip", "zoo/llava", "zoo/flamingo", "zoo/dit", "zoo/nano", "corpus/split", "corpus/sources",
-    "corpus/names", "corpus/draw", "corpus/emoji", "corpus/clipart", "corpus/build", "corpus/describe", "memory/table",
+    "corpus/kinds", "corpus/names", "corpus/draw", "corpus/emoji", "corpus/clipart", "corpus/build", "corpus/describe", "memory/table",
     "evals/figures", "evals/judge", "evals/nano", "demo", "cli",
 ]
 CORE = TREE[: TREE.index("engine") + 1]

@@ -8,7 +8,7 @@
 Every step takes pictures of the training split and lays each out twice:
 
     reading   [picture] <embed> "What is this?" <embed> <say> a name <end>      next token; embedding of the picture
-    writing   [a name, keywords or a request] <embed> -> the picture           embedding of the text; flow, conditioned on it
+    writing   [a name, a kind or a request] <embed> -> the picture               embedding of the text; flow, conditioned on it
 
 The two embeddings are each other's positives in the contrastive objective. While it trains, every concept has a point of its own in the
 shared space as well, to which its pictures and its names are drawn (:func:`with_concepts`); what ships is without these points.
@@ -30,6 +30,7 @@ import efficientnet
 import sensorium as sn
 from efficientnet import EYES
 from pictures import SIZE, Concept, Stream, load_concepts, load_pictures, on_paper
+from sensorium.corpus.kinds import KINDS
 from sensorium.data import Segment
 from sensorium.evals.figures import ranks
 from sensorium.files import read_lines
@@ -48,7 +49,7 @@ STYLE_WORDS = {
     "streamline": ("outlined", "线条"),
 }
 QUESTIONS = (("What is this?", "这是什么？"), ("What do you see?", "你看到了什么？"), ("Name it.", "说出它的名字。"))
-REQUESTS = (("Draw {}", "画{}"), ("Draw a {}", "画一个{}"), ("Draw a picture of {}.", "请画{}"), ("{}", "{}"))
+REQUESTS = (("Draw {}", "画{}"), ("Draw a {}", "画一个{}"), ("Draw the {}", "画一下{}"), ("Draw a picture of {}.", "请画{}"), ("{}", "{}"))
 
 
 def codecs(size: int = SIZE) -> sn.Codecs:
@@ -102,7 +103,10 @@ class NanoData:
     def request(self, concept: Concept, style: str, rng: np.random.Generator) -> tuple[str, bool]:
         """A text that stands for a picture, and whether it names the style."""
         language = int(rng.random() < 0.4)
-        if rng.random() < 0.12 and concept.keywords[language]:
+        chance = rng.random()
+        if chance < 0.08 and concept.subgroup in KINDS:
+            return str(rng.choice(KINDS[concept.subgroup][language])), False
+        if chance < 0.2 and concept.keywords[language]:
             words = rng.permutation(np.array(concept.keywords[language], dtype=object))[: int(rng.integers(1, 4))]
             return ("，" if language else ", ").join(words), False
         name = concept.names[language]

@@ -12,9 +12,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image as Pillow
+from rich.console import Console
 
 import sensorium as sn
+from sensorium.corpus.kinds import KINDS
 from sensorium.denoise import Solver
+from sensorium.evals.nano import evaluate
 from sensorium.types import ConfigError
 from sensorium.zoo.nano import toy_nano
 
@@ -26,27 +29,31 @@ import pictures  # noqa: E402
 STYLES = ("twemoji", "noto", "fluent-flat")
 
 
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twelve concepts of four kinds, three styles each, one held out."""
-    folder = tmp_path_factory.mktemp("corpus")
+def write_corpus(folder: Path, styles: tuple[str, ...], held: tuple[str, ...], count: int = 12) -> Path:
+    """Concepts of four kinds, each with one picture held out, in one of the ``held`` splits."""
     rng = np.random.default_rng(0)
-    concepts, train, val = [], [], []
-    for number in range(12):
+    files: dict[str, list[dict]] = {"concepts": [], "train": [], **{name: [] for name in held}}
+    for number in range(count):
         kind = ("animal-mammal", "food-fruit", "arrow", "country-flag")[number % 4]
         group = {"arrow": "symbols", "country-flag": "flags"}.get(kind, "objects")
-        concepts.append({"id": f"c{number}", "en": f"thing {number}", "zh": f"东西 {number}", "keywords_en": ["some", "word"], "keywords_zh": [],
-                         "group": group, "subgroup": kind})
-        for style in STYLES:
+        files["concepts"].append({"id": f"c{number}", "en": f"thing {number}", "zh": f"东西 {number}", "keywords_en": ["some", "word"],
+                                  "keywords_zh": [], "group": group, "subgroup": kind})
+        for style in styles:
             path = folder / "pictures" / style / f"c{number}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Pillow.fromarray(rng.integers(0, 256, (64, 64, 4), dtype=np.uint8)).save(path)
-            row = {"parts": [{"image": str(path.relative_to(folder))}], "concept": f"c{number}", "style": style}
-            (val if style == STYLES[number % 3] else train).append(row)
-    for name, rows in (("concepts", concepts), ("train", train), ("val", val)):
+            row = {"parts": [{"image": str(path.relative_to(folder))}], "concept": f"c{number}", "style": style, "relative": number % 2 == 0}
+            files[held[number % len(held)] if style == styles[number % 3] else "train"].append(row)
+    for name, rows in files.items():
         (folder / f"{name}.jsonl").write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
     nano.train_tokenizer(folder, vocab=300)
     return folder
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three styles a concept."""
+    return write_corpus(tmp_path_factory.mktemp("corpus"), STYLES, ("val",))
 
 
 def test_an_epoch_holds_every_picture_once_and_kin_together(corpus: Path) -> None:
@@ -89,6 +96,41 @@ def test_paper_shows_where_nothing_is_drawn() -> None:
     image = torch.zeros(1, 4, 2, 2, dtype=torch.uint8)
     image[0, 3, 0, 0] = 255
     assert pictures.on_paper(image)[0, 0].tolist() == [[-1, 1], [1, 1]]
+
+
+def test_a_text_may_be_the_kind_of_a_concept(corpus: Path) -> None:
+    data, rng = nano.NanoData(corpus, pictures_a_step=8, drawn=4), np.random.default_rng(0)
+    texts = Counter(data.request(data.concepts["c1"], "noto", rng)[0] for _ in range(2000))
+    assert {"something to eat", "水果"} < set(texts) and "an animal" not in texts
+    assert 100 < sum(texts[word] for words in KINDS["food-fruit"] for word in words) < 220
+
+
+def test_the_eval_gives_a_perfect_model_full_marks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_corpus(tmp_path / "corpus", STYLES, ("test", "unseen", "test"), count=48)
+    files = {"tokenizer.json": (folder / "tokenizer.json").read_bytes(), "codecs.json": nano.codecs().to_json().encode()}
+    saved = sn.save(toy_nano(vocab=300, size=64).build(seed=0), tmp_path / "toy", files)
+    quiet, none = Console(quiet=True), tmp_path / "no judge"
+    untrained = {figure.name: figure for figure in evaluate(saved, folder, console=quiet, judge=none)}
+    assert untrained["naming in English, R@1"].n == 32 and untrained["naming in English, R@1"].value < 0.5
+    assert untrained["concepts never seen, in Chinese, R@10"].n == 16
+    kind_of = {f"c{i}": ("animal-mammal", "food-fruit", "arrow", "country-flag")[i % 4] for i in range(48)}
+
+    def concepts_of(value: sn.Image | str) -> list[str]:
+        if isinstance(value, sn.Image):
+            return [value.source.stem]
+        if value.startswith(("thing", "东西")):
+            return ["c" + value.split()[1]]
+        return [c for c, kind in kind_of.items() if any(value in words for words in KINDS[kind])]
+
+    def embed(model: sn.ModelNet, values: list) -> torch.Tensor:
+        return torch.stack([sum(torch.eye(48)[int(c[1:])] for c in concepts_of(value)) for value in values])
+
+    monkeypatch.setattr(sn, "embed", embed)
+    monkeypatch.setattr(sn, "write_texts", lambda model, prompts: [("thing" if "What" in question else "东西") + f" {picture.source.stem[1:]}"
+                                                                   for picture, question in prompts])
+    perfect = evaluate(saved, folder, console=quiet, judge=none)
+    assert {figure.name for figure in perfect} == set(untrained) and all(figure.value == 1.0 for figure in perfect)
+    assert any("by a kind" in name for name in untrained)
 
 
 def test_what_may_be_mirrored(corpus: Path) -> None:

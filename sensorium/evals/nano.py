@@ -2,7 +2,7 @@
 
     naming    a known concept in an unseen style -> its name among all names, by embedding     test split
     writing   the same picture -> the name, written, letter for letter                         test split
-    finding   a name -> its picture among all pictures of the split                            test split
+    finding   a name -> its picture; "something to eat" -> five pictures of that kind          test split
     unseen    a concept no drawing of which was seen -> its name among all names               unseen split
     drawing   a name -> a picture -> the judge's opinion                                       the judge's concepts that were trained on
 """
@@ -18,6 +18,7 @@ from rich.console import Console
 
 import sensorium as sn
 from sensorium.catalog import WEIGHTS
+from sensorium.corpus.kinds import KINDS
 from sensorium.denoise import Solver
 from sensorium.evals.figures import Figure, ranks, share
 from sensorium.evals.judge import Judge
@@ -118,6 +119,25 @@ def _naming(model: sn.ModelNet, held: Held, names: dict[str, torch.Tensor], cons
                                  nearest_in_pixels=float((nearest[some] < 1).float().mean())))
         place = ranks(names[code][wanted] @ seen.T, torch.arange(len(rows)))
         figures.append(share(f"finding by a name in {language}, R@5", (place < 5).tolist(), chance=min(5 / len(rows), 1.0)))
+    return figures + _kinds(model, held, seen, [held.concepts[row["concept"]]["subgroup"] for row in rows])
+
+
+def _kinds(model: sn.ModelNet, held: Held, seen_LD: torch.Tensor, subgroups: list[str], first: int = 5) -> list[Figure]:
+    """Of the first pictures found for a kind, how many are of it; kinds with fewer pictures than that are not asked for."""
+    figures = []
+    for number, (_, language, *_) in enumerate(LANGUAGES):
+        kinds: dict[str, set[str]] = {}
+        for subgroup, words in KINDS.items():
+            for word in words[number]:
+                kinds.setdefault(word, set()).add(subgroup)
+        right = {word: torch.tensor([subgroup in some for subgroup in subgroups]) for word, some in kinds.items()}
+        asked = [word for word in kinds if right[word].sum() >= first][: held.limit]
+        if not asked:
+            continue
+        of_it = torch.stack([right[word] for word in asked])
+        found = (sn.embed(model, asked) @ seen_LD.T).topk(first).indices
+        figures.append(share(f"finding by a kind in {language}, of the first {first}", of_it.gather(1, found).flatten().tolist(),
+                             chance=float(of_it.float().mean())))
     return figures
 
 
