@@ -8,7 +8,7 @@
 Every step takes pictures of the training split and lays each out twice:
 
     reading   [picture] <embed> "What is this?" <embed> <say> a name <end>      next token; embedding of the picture
-    writing   [a name, a kind or a request] <embed> -> the picture               embedding of the text; flow, conditioned on it
+    writing   [a name, keywords, a kind or a request] <embed> -> the picture    embedding of the text; flow, conditioned on it
 
 The two embeddings are each other's positives in the contrastive objective. While it trains, every concept has a point of its own in the
 shared space as well, to which its pictures and its names are drawn (:func:`with_concepts`); what ships is without these points.

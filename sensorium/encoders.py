@@ -58,9 +58,14 @@ class VisionEncoder(Spec):
     final_norm: bool = True
 
     @property
+    def places(self) -> int:
+        """Positions inside: the patches, and the class token."""
+        return (self.size // self.patch) ** 2 + int(self.first)
+
+    @property
     def patches(self) -> int:
         """Positions in the output."""
-        return 1 if self.only_first else (self.size // self.patch) ** 2 + int(self.first)
+        return 1 if self.only_first else self.places
 
     @property
     def stack(self) -> Stack:
@@ -83,8 +88,7 @@ class VisionEncoderNet(nn.Module):
         self.spec = spec
         self.patch = nn.Conv2d(spec.channels, spec.width, spec.patch, spec.patch, bias=spec.patch_bias)
         self.first = nn.Parameter(torch.randn(spec.width) * spec.width**-0.5) if spec.first else None
-        places = (spec.size // spec.patch) ** 2 + int(spec.first)
-        self.position = nn.Parameter(torch.randn(places, spec.width) * spec.width**-0.5)
+        self.position = nn.Parameter(torch.randn(spec.places, spec.width) * spec.width**-0.5)
         self.pre_norm = nn.LayerNorm(spec.width, eps=spec.eps) if spec.pre_norm else nn.Identity()
         self.stack = spec.stack.build()
 
