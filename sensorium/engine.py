@@ -14,8 +14,9 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 import torch
 
@@ -74,12 +75,7 @@ class Codecs:
         return Codecs(**data, image=from_dict(image) if image else None, text=Tokenizer.from_file(tokenizer) if tokenizer.is_file() else None)
 
 
-@dataclass
-class _Known:
-    codecs: dict[str, Codecs] = field(default_factory=dict)
-
-
-_KNOWN = _Known()
+_KNOWN: WeakKeyDictionary[ModelNet, Codecs] = WeakKeyDictionary()
 
 
 def codecs_of(model: ModelNet, codecs: Codecs | None = None) -> Codecs:
@@ -88,10 +84,9 @@ def codecs_of(model: ModelNet, codecs: Codecs | None = None) -> Codecs:
         return codecs
     if model.folder is None:
         raise ConfigError("this model was built, not loaded, so it has no codecs; give codecs=Codecs(image=..., text=...)")
-    key = str(model.folder)
-    if key not in _KNOWN.codecs:
-        _KNOWN.codecs[key] = Codecs.load(model.folder)
-    return _KNOWN.codecs[key]
+    if model not in _KNOWN:
+        _KNOWN[model] = Codecs.load(model.folder)
+    return _KNOWN[model]
 
 
 class _Desk:

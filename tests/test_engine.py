@@ -12,6 +12,7 @@ from rich.console import Console
 import sensorium as sn
 from sensorium.demo import make_demo
 from sensorium.denoise import Solver
+from sensorium.engine import codecs_of
 from sensorium.memory import Memory, pictures_in
 
 from .toys import saved_toy, toy_nano
@@ -88,6 +89,14 @@ def test_what_a_model_cannot_do_is_refused_by_name(model: sn.ModelNet) -> None:
         sn.embed(toy_nano().build(), ["a dog"])
     with pytest.raises(sn.MediaError, match="at most 32"):
         sn.embed(model, ["word " * 500])
+
+
+def test_a_model_loaded_again_reads_its_codecs_again(tmp_path: Path) -> None:
+    first = sn.load(saved_toy(tmp_path / "toy"))
+    assert codecs_of(first) is codecs_of(first) and codecs_of(first).context == 32
+    codecs = tmp_path / "toy" / "codecs.json"
+    codecs.write_text(codecs.read_text().replace('"context": 32', '"context": 9'))
+    assert codecs_of(sn.load(tmp_path / "toy")).context == 9 and codecs_of(first).context == 32
 
 
 def test_memory_adds_once_finds_and_survives(model: sn.ModelNet, pictures: Path, tmp_path: Path) -> None:
