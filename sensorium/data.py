@@ -199,6 +199,8 @@ class _Grid:
             for modality, value, place, state in item.outputs:
                 flat = r * self.width + at + state if state >= 0 else -1
                 written.setdefault(modality, []).append((value, r, i, place, flat))
+        last = (segment >= 0).sum(dim=1).clamp(min=1) - 1
+        sees = torch.where(segment >= 0, sees, sees.gather(1, last[:, None]))  # what is decoded after a row sees what its end saw
         layout = Layout(segment, position, span, self._grid("axes", 0, (3,)) if self.axes else None)
         index = {m: torch.tensor([self._flat(i) for i in chosen], dtype=torch.int64) for m, chosen in pairs.items()}
         return Batch(

@@ -123,6 +123,14 @@ def test_packing_fills_rows_and_keeps_media_in_reading_order() -> None:
     assert (batch.token_BT.flatten()[batch.pairs["image"]] == 1).all()
 
 
+def test_what_is_decoded_after_a_short_row_sees_what_its_end_saw() -> None:
+    packer = sn.Packer(places={"image": 0}, row=16, markers={"image": 5})
+    picture = sn.Arrays("image", torch.zeros(3, 2, 2))
+    long, short = [sn.Arrays("text", [1] * 6)], [picture, sn.Arrays("text", [1]), picture, sn.Arrays("text", [2])]
+    sees = packer.pack([packer.segment(short), packer.segment(long), packer.segment(short)], alone=True).sees_BT
+    assert sees.tolist() == [[0, 0, 1, 1, 1, 1], [-1] * 6, [2, 2, 3, 3, 3, 3]]
+
+
 def test_what_cannot_be_packed_is_refused() -> None:
     with pytest.raises(sn.ConfigError, match="a row holds 24"):
         packer().segment([sn.Arrays("text", [10] * 30)])
