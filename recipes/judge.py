@@ -1,7 +1,8 @@
-"""judge: a classifier of pictures, trained apart, that says what a drawing shows.
+"""judge: classifiers of pictures, trained apart, that say what a drawing shows.
 
-    sensorium train recipes/judge.py --data corpus
-    python recipes/judge.py corpus runs/judge sensorium/weights/judge     # choose its concepts, check it, write it out
+    sensorium train recipes/judge.py --data corpus --folder runs/judge-64
+    sensorium train recipes/judge.py --data corpus --folder runs/judge-96 --eyes 96 --steps 1700
+    python recipes/judge.py corpus sensorium/weights/judge runs/judge-64 runs/judge-96     # choose its concepts, check it, write it out
 
 Eyes that know photographs (recipes/efficientnet.py) and one embedding a concept meet in one space. Its split is its own
 (sensorium/evals/judge.py): it learns from real pictures that nano has never seen, and never sees a drawing of nano's.
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,7 +26,7 @@ from pictures import SIZE, Pictures, Stream, load_concepts, load_pictures, on_pa
 from sensorium.corpus.sources import STYLES
 from sensorium.corpus.split import is_unseen
 from sensorium.evals.figures import Figure, share
-from sensorium.evals.judge import Judge, chosen, judge_split
+from sensorium.evals.judge import Judge, chosen, enlarged, judge_split
 from sensorium.train import Group, Run
 
 SPLITS = ("train", "val", "test", "unseen")
@@ -64,18 +66,19 @@ class JudgeData:
     stream: Stream
     number: dict[str, int]
     count: int
+    eyes: int = SIZE
 
     def batch(self, step: int) -> sn.Batch:
         """Batch of a step: a function of the seed and the step alone."""
         generator = torch.Generator().manual_seed(int(np.random.default_rng((self.stream.seed, 11, step)).integers(2**62)))
         index = self.stream.places(step * self.count, self.count)
         label = torch.tensor([self.number[self.stream.pictures.concept[i]] for i in index])
-        image = self.stream.changed(index, generator)
+        image = enlarged(self.stream.changed(index, generator), self.eyes)
         return sn.Batch(pairs={"image": image, "label": label[:, None]}, group_L=label, samples=len(index))
 
 
-def run(data: str = "corpus", steps: int = 3400, pictures: int = 128) -> Run:
-    """The run behind the shipped judge."""
+def run(data: str = "corpus", steps: int = 3400, pictures: int = 128, eyes: int = SIZE) -> Run:
+    """The run behind each half of the shipped judge; ``eyes`` is the size in pixels that it sees."""
     folder = Path(data)
     concepts = load_concepts(folder)
     number = {c: i for i, c in enumerate(concepts)}
@@ -84,23 +87,22 @@ def run(data: str = "corpus", steps: int = 3400, pictures: int = 128) -> Run:
     image, wanted = on_paper(choice.image_LCHW), torch.tensor([number[c] for c in choice.concept])
 
     def evaluate(model: sn.ModelNet) -> dict[str, float]:
-        found = Judge(model, codec, list(number), []).scores(image).argmax(1)
+        found = Judge([model], codec, list(number), []).scores(image).argmax(1)
         return {"choice_right": float((found == wanted).float().mean())}
 
-    return Run(name="judge", model=judge(len(number)), batch=JudgeData(Stream(learn, concepts), number, pictures).batch, steps=steps,
-               groups=(replace(EYES, rate=6e-4), Group(rate=2e-3, decay=0.05)), warmup=0.05, cooldown=0.6, ema=0.99, clip=2.0,
+    return Run(name="judge", model=judge(len(number), eyes), batch=JudgeData(Stream(learn, concepts), number, pictures, eyes).batch,
+               steps=steps, groups=(replace(EYES, rate=6e-4), Group(rate=2e-3, decay=0.05)), warmup=0.05, cooldown=0.6, ema=0.99, clip=2.0,
                validate_every=200, save_every=200,
                start=efficientnet.start(folder / "downloads"), evaluate=evaluate,
                files={"codecs.json": sn.Codecs(image=codec).to_json().encode()})
 
 
-def finish(data: Path, trained: Path, out: Path) -> list[Figure]:
+def finish(data: Path, out: Path, trained: Sequence[Path]) -> list[Figure]:
     """Choose the concepts it may judge, measure it on the check pictures, and write the folder that ships."""
     concepts = list(load_concepts(data))
     number = {c: i for i, c in enumerate(concepts)}
     learn, choice, check = parts(data)
-    model = sn.load(trained / "final")
-    some = Judge(model, sn.Codecs.load(trained / "final").image, concepts, concepts)
+    some = Judge([sn.load(folder / "final") for folder in trained], sn.Codecs.load(trained[0] / "final").image, concepts, concepts)
     drawn = [i for i, c in enumerate(choice.concept) if not is_unseen(c)]
     family = {style.name: style.family for style in STYLES}
     hands = {(c, family[s]) for c, s in zip(learn.concept, learn.style, strict=True)}
@@ -112,12 +114,9 @@ def finish(data: Path, trained: Path, out: Path) -> list[Figure]:
     rows = [i for i, c in enumerate(check.concept) if c in known]
     rank = some.ranks(on_paper(check.image_LCHW[rows]), [check.concept[i] for i in rows])
     figures = [share(f"right about real pictures never seen, top-{k}", (rank < k).tolist(), chance=k / len(judged)) for k in (1, 5)]
-    about = {"concepts": concepts, "judged": judged}
     card = {"name": "judge", "data": "docs/data.md; its own split, see sensorium/evals/judge.py", "licence": "Apache-2.0",
             "figures": [vars(figure) for figure in figures]}
-    files = {"codecs.json": (trained / "final" / "codecs.json").read_bytes(), "judge.json": json.dumps(about).encode(),
-             "card.json": json.dumps(card, indent=1).encode()}
-    sn.save(model, out, files, dtype=torch.bfloat16)
+    some.save(out, {"card.json": json.dumps(card, indent=1).encode()})
     return figures
 
 
@@ -126,4 +125,5 @@ if __name__ == "__main__":
 
     from sensorium.evals.figures import show
 
-    show(finish(*map(Path, sys.argv[1:4])), Console())
+    data, out, *trained = map(Path, sys.argv[1:])
+    show(finish(data, out, trained), Console())

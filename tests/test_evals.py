@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from pathlib import Path
 
 import pytest
 import torch
 
+import sensorium as sn
 from sensorium.evals.figures import ranks, share, wilson
-from sensorium.evals.judge import chosen, judge_split
+from sensorium.evals.judge import Judge, chosen, judge_split
 
 
 def test_wilson_is_the_root_of_the_score_equation() -> None:
@@ -55,3 +57,25 @@ def test_the_rule_keeps_the_surest_that_are_right() -> None:
     assert chosen(scores, wanted, none).tolist() == [0, 3, 1]
     assert chosen(scores, wanted, none, kept=1).tolist() == [0]
     assert chosen(scores, wanted, torch.tensor([False, True, True, False])).tolist() == [1, 0, 3]
+
+
+def test_a_judge_adds_the_opinions_of_its_models_and_comes_back_from_its_folder(tmp_path: Path) -> None:
+    def eyes(size: int, seed: int) -> sn.ModelNet:
+        return sn.Model(encoders={"image": sn.MobileEncoder(size=size, stem=8, width=24), "label": sn.LabelEncoder(5, 16)},
+                        align={"image": sn.Project(24, 16, pool="mean")}, heads={"embed": sn.Unit()}).build(seed=seed).eval()
+
+    concepts, codec = list("abcde"), sn.VisionCodec(size=32)
+    small, large = eyes(32, 0), eyes(48, 1)
+    picture = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(2)) * 2 - 1
+    one, other, both = (Judge(some, codec, concepts, concepts).scores(picture) for some in ([small], [large], [small, large]))
+    torch.testing.assert_close(both, (one + other) / 2)
+    assert not torch.allclose(one, other)
+    Judge([small, large], codec, concepts, ["e", "b"]).save(tmp_path / "judge", {"card.json": b"{}"})
+    again = Judge.load(tmp_path / "judge")
+    assert again.judged == ["e", "b"] and again.codec == codec and (tmp_path / "judge" / "card.json").is_file()
+    torch.testing.assert_close(again.scores(picture), both, rtol=0, atol=0.05)  # bfloat16 on disk
+    pair = again.scores(picture)[:, [4, 1]]
+    ranks = [int(pair[0, 1] >= pair[0, 0]), int(pair[1, 0] >= pair[1, 1]), int(pair[2, 0] >= pair[2, 1])]
+    assert again.ranks(picture, ["e", "b", "b"]).tolist() == ranks
+    with pytest.raises(sn.ConfigError, match="holds no judge"):
+        Judge.load(tmp_path)

@@ -1,4 +1,6 @@
-"""The judge: a small classifier that says which concept a picture shows, trained apart from the models it judges.
+"""The judge: two small classifiers that say which concept a picture shows, trained apart from the models they judge.
+
+One sees a picture at 64 pixels, one at 96: what they know of photographs they learned at 224. Their opinions are added.
 
 Its own split, by the concept's id alone. A concept drawn in four styles or more keeps two pictures back:
 
@@ -15,7 +17,7 @@ which decide nothing, then say how often it is right.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,9 +27,10 @@ from torch.nn import functional as F
 import sensorium as sn
 from sensorium.corpus.split import digest
 from sensorium.evals.figures import ranks
+from sensorium.files import write_file
 from sensorium.types import ConfigError
 
-__all__ = ["chosen", "Judge", "judge_split", "KEPT"]
+__all__ = ["chosen", "enlarged", "Judge", "judge_split", "KEPT"]
 
 KEPT = 520
 
@@ -57,6 +60,13 @@ def chosen(scores_LC: torch.Tensor, wanted_L: torch.Tensor, strange_L: torch.Ten
     return order[: min(kept, int(right_L.sum()))]
 
 
+def enlarged(image_LCHW: torch.Tensor, size: int) -> torch.Tensor:
+    """The same pictures at ``size`` pixels on a side."""
+    if image_LCHW.shape[-1] == size:
+        return image_LCHW
+    return F.interpolate(image_LCHW, size=(size, size), mode="bilinear", align_corners=False)
+
+
 def _smaller(image_LCHW: torch.Tensor) -> torch.Tensor:
     """The same pictures at 87 % of their size on more white paper."""
     theta = torch.tensor([[1.15, 0.0, 0.0], [0.0, 1.15, 0.0]]).expand(len(image_LCHW), 2, 3)
@@ -69,13 +79,13 @@ class Judge:
     """A trained judge.
 
     Args:
-        model: picture tower and one embedding a concept, in one space.
-        codec: how pictures become arrays.
+        models: each a picture tower and one embedding a concept, in one space.
+        codec: how pictures become arrays; each model enlarges them to the size it sees.
         concepts: ids, in the order of the embeddings.
         judged: ids it may judge.
     """
 
-    model: sn.ModelNet
+    models: Sequence[sn.ModelNet]
     codec: sn.VisionCodec
     concepts: list[str]
     judged: list[str]
@@ -91,13 +101,31 @@ class Judge:
         if not path.is_file():
             raise ConfigError(f"{folder} holds no judge (judge.json is missing); train one with recipes/judge.py")
         about = json.loads(path.read_text(encoding="utf-8"))
-        return cls(sn.load(folder), sn.Codecs.load(folder).image, about["concepts"], about["judged"])
+        folders = [path.parent / name for name in about["models"]]
+        return cls([sn.load(one) for one in folders], sn.Codecs.load(folders[0]).image, about["concepts"], about["judged"])
+
+    def save(self, folder: str | Path, files: Mapping[str, bytes]) -> None:
+        """Write a folder that :meth:`load` reads, with further ``files``; each model in a folder named by the size that it sees."""
+        names = [str(model.spec.encoders["image"].size) for model in self.models]
+        for name, model in zip(names, self.models, strict=True):
+            sn.save(model, Path(folder) / name, {"codecs.json": sn.Codecs(image=self.codec).to_json().encode()}, dtype=torch.bfloat16)
+        about = {"models": names, "concepts": self.concepts, "judged": self.judged}
+        for name, data in {**files, "judge.json": json.dumps(about).encode()}.items():
+            write_file(Path(folder) / name, data)
 
     @torch.inference_mode()
     def scores(self, image_LCHW: torch.Tensor, chunk: int = 256) -> torch.Tensor:
-        """Normalised pictures -> cosine with every concept, the mean of two looks: as it is, and a little smaller; (L, concepts)."""
-        label = self.model.tower("label", torch.arange(len(self.concepts))[:, None])
-        return torch.cat([sum(self.model.tower("image", look) for look in (part, _smaller(part))) / 2 @ label.T for part in image_LCHW.split(chunk)])
+        """Normalised pictures -> cosine with every concept, (L, concepts): the mean of every model's two looks, at each as it is and smaller."""
+        return sum(self._opinion(model, image_LCHW, chunk) for model in self.models) / len(self.models)
+
+    def _opinion(self, model: sn.ModelNet, image_LCHW: torch.Tensor, chunk: int) -> torch.Tensor:
+        size = model.spec.encoders["image"].size
+        label = model.tower("label", torch.arange(len(self.concepts))[:, None])
+        out = []
+        for part in image_LCHW.split(chunk):
+            looks = [model.tower("image", enlarged(look, size)) for look in (part, _smaller(part))]
+            out.append(sum(looks) / 2 @ label.T)
+        return torch.cat(out)
 
     def ranks(self, image_LCHW: torch.Tensor, wanted: Sequence[str]) -> torch.Tensor:
         """Place of the wanted concept among the judged ones, 0 the first, (L,)."""
