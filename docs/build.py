@@ -12,14 +12,17 @@ sys.path.insert(0, str(ROOT))
 
 # The tree is the import order: a file may import only what stands above it. New files are added here, in their place.
 TREE = [
-    "types", "spec", "files", "layers/positions", "layers/masks", "layers/cache", "layers/norms", "layers/attention", "layers/blocks", "layers/stack",
-    "layers/patches", "layers/convolutions", "codecs/vision", "codecs/text", "encoders", "align", "fuse", "decoder", "heads", "objectives", "model",
-    "samples", "data", "checkpoint", "catalog", "optim", "sentinels", "train", "generate", "denoise", "engine", "zoo/registry",
-    "zoo/published", "zoo/clip", "zoo/siglip", "zoo/llava", "zoo/flamingo", "zoo/dit", "zoo/nano", "corpus/split", "corpus/sources",
-    "corpus/kinds", "corpus/names", "corpus/draw", "corpus/emoji", "corpus/clipart", "corpus/build", "corpus/describe", "memory/table",
-    "evals/figures", "evals/judge", "evals/nano", "demo", "cli",
+    "types", "spec", "files", "fetch", "layers/positions", "layers/masks", "layers/cache", "layers/norms", "layers/kernels", "layers/packed",
+    "layers/attention", "layers/blocks", "layers/stack", "layers/patches", "layers/convolutions", "codecs/vision", "codecs/audio",
+    "codecs/text", "codecs/sandbox", "codecs/chat", "codecs/espeak", "codecs/phonemes", "encoders", "align", "fuse", "decoder", "heads",
+    "objectives", "model", "samples", "data", "checkpoint", "catalog", "pull", "optim", "sentinels", "train", "fused", "constrain", "generate",
+    "denoise", "engine", "pauses", "hear", "captions", "speak", "chat", "named", "route", "zoo/registry", "zoo/published", "zoo/gguf",
+    "zoo/ctranslate2", "zoo/llama", "zoo/whisper", "zoo/bert", "zoo/clip", "zoo/siglip", "zoo/llava", "zoo/flamingo", "zoo/dit", "zoo/nano",
+    "corpus/split", "corpus/sources", "corpus/kinds", "corpus/names", "corpus/draw", "corpus/emoji", "corpus/clipart", "corpus/build",
+    "corpus/describe", "memory/table", "evals/figures", "evals/judge", "evals/nano", "evals/words", "evals/speech", "evals/language", "demo",
+    "cli", "cli/shared", "cli/talk", "cli/look", "cli/models", "cli/learn", "cli/main",
 ]
-CORE = TREE[: TREE.index("engine") + 1]
+CORE = TREE[: TREE.index("route") + 1]
 
 
 def sentence(path: Path) -> str:

@@ -85,10 +85,23 @@ class Image(Media):
         return save_image(self, path)
 
 
+@dataclass(frozen=True, eq=False, repr=False)
 class Audio(Media):
-    """A sound; see :class:`Media`."""
+    """A sound; see :class:`Media`. Decoded by ``codecs.audio``.
 
+    Args:
+        source: path, encoded bytes, or a float32 mono tensor (T,) in -1..1.
+        rate_hz: samples a second of a decoded tensor; files know their own.
+    """
+
+    rate_hz: int | None = None
     modality = "audio"
+
+    def save(self, path: str | Path) -> Path:
+        """Write the sound to ``path`` (format by its ending) in one step: the old file or the whole new one, never half."""
+        from sensorium.codecs.audio import save_audio  # a convenience for readers of a Reply; types itself decodes nothing
+
+        return save_audio(self, path)
 
 
 class Video(Media):
@@ -150,8 +163,14 @@ class Request:
         seed: of every random choice; the same request and seed give the same reply.
         max_tokens: longest text answer, in tokens.
         temperature: 0 is greedy.
+        top_k, top_p, min_p: choose among the k likeliest; the likeliest that hold this share; those at least this share of the likeliest.
+        repetition: what was said already is this much less likely (1 is off).
+        stop: texts that end the answer, and are not part of it.
+        schema: JSON schema that a text answer keeps to.
         steps: denoising steps for a picture.
         guidance: classifier-free guidance scale; 1 is none.
+        voice, speed: of a spoken answer; None is the default voice of the answer's language.
+        language: of what is heard, as an ISO 639-1 code; None finds out.
     """
 
     messages: Sequence[Message]
@@ -159,8 +178,17 @@ class Request:
     seed: int = 0
     max_tokens: int = 64
     temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repetition: float = 1.0
+    stop: Sequence[str] = ()
+    schema: dict[str, Any] | None = None
     steps: int = 24
     guidance: float = 3.0
+    voice: str | None = None
+    speed: float = 1.0
+    language: str | None = None
 
 
 @dataclass(frozen=True)
@@ -199,8 +227,8 @@ class Delta:
     """One event of a streamed reply.
 
     Args:
-        kind: "text" (a piece of text), "step" (one denoising step done) or "part" (a finished part).
-        value: the piece of text, the preview (float CHW tensor or None), or the finished part.
+        kind: "text" (a piece of text), "audio" (a piece of sound), "step" (one denoising step done) or "part" (a finished part).
+        value: the piece of text or sound, the preview (float CHW tensor or None), or the finished part.
         done, total: progress of this part.
     """
 
