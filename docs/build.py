@@ -15,7 +15,7 @@ TREE = [
     "types", "spec", "files", "fetch", "layers/positions", "layers/masks", "layers/cache", "layers/norms", "layers/kernels", "layers/packed",
     "layers/attention", "layers/blocks", "layers/stack", "layers/patches", "layers/convolutions", "codecs/vision", "codecs/audio",
     "codecs/text", "codecs/sandbox", "codecs/chat", "codecs/espeak", "codecs/phonemes", "encoders", "align", "fuse", "decoder", "heads",
-    "objectives", "model", "samples", "data", "checkpoint", "catalog", "pull", "optim", "sentinels", "train", "fused", "constrain", "generate",
+    "objectives", "model", "samples", "data", "formats", "checkpoint", "catalog", "pull", "optim", "sentinels", "train", "fused", "constrain", "generate",
     "denoise", "engine", "pauses", "hear", "captions", "speak", "chat", "named", "route", "zoo/registry", "zoo/published", "zoo/gguf",
     "zoo/ctranslate2", "zoo/llama", "zoo/whisper", "zoo/bert", "zoo/clip", "zoo/siglip", "zoo/llava", "zoo/flamingo", "zoo/dit", "zoo/nano",
     "corpus/split", "corpus/sources", "corpus/kinds", "corpus/names", "corpus/draw", "corpus/emoji", "corpus/clipart", "corpus/build",

@@ -4,31 +4,28 @@
     folder/weights.safetensors every tensor by its path in the model
     folder/codecs.json, tokenizer.json, card.json   how raw values become arrays, and what the weights are
 
-A published layout (config.json + safetensors) is read through a :class:`Published` entry that the zoo registers.
+A published model's files are read by ``formats.read_published``; a :class:`Published` entry of the zoo says how its tensors become ours.
 """
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
 from sensorium.files import write_file
+from sensorium.formats import LazyTensors, read_published, read_tensors
 from sensorium.model import Model, ModelNet
 from sensorium.spec import Spec, from_json
 from sensorium.types import CheckpointError, ConfigError
 
-__all__ = ["Coverage", "load", "Pretrained", "PUBLISHED", "Published", "read_tensors", "Rule", "save", "write_tensors"]
-
-REFUSED = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
+__all__ = ["Coverage", "load", "Pretrained", "PUBLISHED", "Published", "read_published", "read_tensors", "Rule", "save", "write_tensors"]
 
 
 @dataclass
@@ -93,24 +90,6 @@ def write_tensors(path: Path, tensors: dict[str, torch.Tensor], info: dict[str, 
         raise
 
 
-def read_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """Read safetensors.
-
-    Raises:
-        CheckpointError: not a whole safetensors file.
-    """
-    path = Path(path)
-    if path.suffix in REFUSED:
-        raise CheckpointError(f"{path.name} may hold a pickle, which can run code; wanted safetensors")
-    if not path.is_file():
-        raise CheckpointError(f"{path} is missing; wanted a safetensors file")
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path.name} is not a whole safetensors file ({str(error)[:80]}); fetch it again") from error
-
-
 def save(model: ModelNet, folder: str | Path, extra: dict[str, bytes] | None = None, dtype: torch.dtype | None = None) -> Path:
     """Write a model so that :func:`load` reads it back.
 
@@ -128,10 +107,10 @@ def save(model: ModelNet, folder: str | Path, extra: dict[str, bytes] | None = N
 
 
 def load(folder: str | Path, dtype: torch.dtype = torch.float32, report: Coverage | None = None) -> ModelNet:
-    """Load a model from a folder: ours, or a published layout.
+    """Load a model from a folder: ours, or a published one in any of the known formats.
 
     Args:
-        folder: holds model.json, or config.json, beside safetensors.
+        folder: holds model.json beside weights.safetensors, or a published model's files; or the one file that is such a model.
         report: filled with what became of every tensor.
 
     Raises:
@@ -147,10 +126,8 @@ def load(folder: str | Path, dtype: torch.dtype = torch.float32, report: Coverag
         tensors = read_tensors(folder / "weights.safetensors")
         rules = {name: Rule((name,)) for name in spec.build(device="meta").state_dict()}
         ignored = _nothing_ignored
-    elif (folder / "config.json").is_file():
-        spec, rules, ignored, tensors = _published(folder)
     else:
-        raise CheckpointError(f"{folder} has neither model.json nor config.json; give the folder of a saved model")
+        spec, rules, ignored, tensors = _published(folder)
     model = spec.build(device="meta", dtype=dtype)
     _fill(model, tensors, rules, ignored, report, dtype)
     model.folder = folder
@@ -161,44 +138,31 @@ def _nothing_ignored(name: str) -> str | None:
     return None
 
 
-def _published(folder: Path) -> tuple[Model, dict[str, Rule], Callable[[str], str | None], dict[str, torch.Tensor]]:
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise CheckpointError(f"{folder.name}/config.json is not JSON; fetch it again") from error
-    if not isinstance(config, dict):
-        raise CheckpointError(f"{folder.name}/config.json holds {type(config).__name__}, wanted an object of settings")
-    kind = config.get("model_type") or config.get("_class_name")
+def _published(path: Path) -> tuple[Model, dict[str, Rule], Callable[[str], str | None], LazyTensors]:
+    files = read_published(path)
+    kind = files.config.get("model_type") or files.config.get("_class_name")
     if kind not in PUBLISHED:
-        raise CheckpointError(f"{folder.name}/config.json is of kind {kind!r}; known kinds: {', '.join(sorted(PUBLISHED))}")
+        raise CheckpointError(f"{path.name} is of kind {kind!r}; known kinds: {', '.join(sorted(PUBLISHED))}")
     entry = PUBLISHED[kind]
     try:
-        spec = entry.spec(config)
-        rules = entry.rules(spec, config)
-    except (KeyError, TypeError) as error:
-        raise CheckpointError(f"{folder.name}/config.json of kind {kind!r} lacks or misuses {error}") from error
-    return spec, rules, entry.ignored, {entry.rename(name): value for name, value in _sharded(folder).items()}
+        _check_depth(files.config, len(files.tensors))
+        spec = entry.spec(files.config)
+        rules = entry.rules(spec, files.config)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise CheckpointError(f"the settings of {path.name}, of kind {kind!r}, lack or misuse {error}") from error
+    return spec, rules, entry.ignored, LazyTensors({entry.rename(name): maker for name, maker in files.tensors.makers.items()})
 
 
-def _sharded(folder: Path) -> dict[str, torch.Tensor]:
-    """All tensors of a published folder, from one file or from the shards its index names."""
-    index = next(iter(sorted(folder.glob("*.safetensors.index.json"))), None)
-    if index is not None:
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-        if any(Path(name).name != name for name in names):
-            raise CheckpointError(f"{index.name} names files outside its folder; refused")
-    else:
-        names = sorted(path.name for path in folder.glob("*.safetensors"))
-    if not names:
-        found = [path.name for path in folder.iterdir() if path.suffix in REFUSED]
-        raise CheckpointError(f"{folder} has no safetensors" + (f"; {found} may hold pickles and are refused" if found else ""))
-    tensors: dict[str, torch.Tensor] = {}
-    for name in names:
-        tensors.update(read_tensors(folder / name))
-    return tensors
+def _check_depth(config: dict[str, Any], tensors: int) -> None:
+    """A model has fewer layers than tensors; a file that says otherwise is not built to find out."""
+    for key, value in config.items():
+        if isinstance(value, dict):
+            _check_depth(value, tensors)
+        elif key.endswith("layers") and isinstance(value, int) and value > tensors:
+            raise CheckpointError(f"the settings say {key} = {value:,}, but there are {tensors} tensors; fetch the model again")
 
 
-def _fill(model: nn.Module, tensors: dict[str, torch.Tensor], rules: dict[str, Rule], ignored: Callable[[str], str | None],
+def _fill(model: nn.Module, tensors: Mapping[str, torch.Tensor], rules: dict[str, Rule], ignored: Callable[[str], str | None],
           report: Coverage, dtype: torch.dtype) -> None:
     """Put every tensor in its place; all problems in one error."""
     wanted = dict(model.state_dict())

@@ -1,14 +1,15 @@
 """Fuse: how aligned features enter the decoder.
 
-Letters: B batch, T length, S source length, D width, L media, P patches.
+Letters: B batch, T length, S source length, D width, N heads, E head width, L media, P patches.
 
     Splice        features take places of their own among the tokens (LLaVA, nano)
-    CrossAttend   layers between the decoder's own look at the features (Flamingo; ungated: Whisper)
+    CrossAttend   layers between or inside the decoder's own look at the features (Flamingo; Whisper)
     Condition     one vector modulates every layer (DiT, and nano while it draws)
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 
 import torch
@@ -21,7 +22,7 @@ from sensorium.layers.positions import sinusoids
 from sensorium.spec import Spec
 from sensorium.types import ShapeError
 
-__all__ = ["Condition", "CrossAttend", "CrossMemory", "Splice"]
+__all__ = ["Condition", "CrossAttend", "CrossMemory", "Splice", "Watch"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -56,26 +57,45 @@ class SpliceNet(nn.Module):
 
 @dataclass(frozen=True)
 class CrossMemory:
-    """What cross-attention looks at: features (B, S, D) and who may see them (B, T, S), True where allowed."""
+    """What cross-attention looks at, worked out once for a prompt and all that follows it.
 
-    source_BSD: torch.Tensor
-    mask_BTS: torch.Tensor
+    Args:
+        layers: decoder layer -> keys and values of its sources, (B, S, N, E) each.
+        mask_BTS: bool, who may see what; None is everyone everything.
+    """
+
+    layers: dict[int, tuple[torch.Tensor, torch.Tensor]]
+    mask_BTS: torch.Tensor | None = None
+
+    def after(self, length: int) -> CrossMemory:
+        """For ``length`` tokens that follow: they see what the last one saw."""
+        if self.mask_BTS is None:
+            return self
+        return CrossMemory(self.layers, self.mask_BTS[:, -1:].expand(-1, length, -1))
+
+    def rows(self, index_L: torch.Tensor) -> CrossMemory:
+        """Rows ``index_L`` of this memory, in that order."""
+        layers = {layer: (key[index_L], value[index_L]) for layer, (key, value) in self.layers.items()}
+        return CrossMemory(layers, None if self.mask_BTS is None else self.mask_BTS[index_L])
 
 
 @dataclass(frozen=True, repr=False)
 class CrossAttend(Spec):
-    """Cross-attention layers before every ``every``-th decoder layer; a token sees the latest medium before it.
+    """Cross-attention layers beside every ``every``-th decoder layer; a token sees the latest medium before it.
 
     Args:
         modality: whose features are looked at.
         width, source: widths of decoder and features.
         layers: depth of the decoder.
-        every: one cross-attention layer before each ``every`` decoder layers.
+        every: one cross-attention layer at each ``every`` decoder layers.
+        place: "before" the decoder layer, with an MLP of its own (Flamingo); or in its "middle", between its attention and its MLP (Whisper).
         heads, head_width, hidden, act: sizes.
+        bias, key_bias: of the attention; key_bias None is as ``bias``.
         gate: "tanh" starts closed, so that a frozen language model is unharmed at the start; None adds plainly.
         norm, eps: kind of norm.
+        timing: (layer, head) of the heads whose looks follow time, from which the times of words are read.
 
-    Source: Flamingo (2204.14198), section 2.2 and figure 4.
+    Source: Flamingo (2204.14198), section 2.2 and figure 4; Whisper (2212.04356), figure 1.
     """
 
     modality: str
@@ -84,40 +104,58 @@ class CrossAttend(Spec):
     source: int
     layers: int
     every: int = 1
+    place: str = "before"
     heads: int = 8
     head_width: int | None = None
     hidden: int | None = None
     act: str = "gelu"
+    bias: bool = False
+    key_bias: bool | None = None
     gate: str | None = "tanh"
     eps: float = 1e-5
+    timing: tuple[tuple[int, int], ...] = ()
 
     def check(self) -> list[str]:
-        return [] if self.gate in (None, "tanh") else [f"gate {self.gate!r} is not known; use 'tanh' or None"]
+        problems = [] if self.gate in (None, "tanh") else [f"gate {self.gate!r} is not known; use 'tanh' or None"]
+        problems += [] if self.place in ("before", "middle") else [f"place {self.place!r} is not known; use 'before' or 'middle'"]
+        lost = [(layer, head) for layer, head in self.timing if not (0 <= layer < self.layers and 0 <= head < self.heads)]
+        return problems + ([f"timing names (layer, head) {lost} of {self.layers} layers of {self.heads} heads"] if lost else [])
 
     def build(self) -> CrossAttendNet:
         return CrossAttendNet(self)
 
 
 class _CrossLayer(nn.Module):
-    """One gated cross-attention layer and its MLP."""
+    """One cross-attention layer, perhaps gated, perhaps with an MLP of its own."""
 
     def __init__(self, spec: CrossAttend) -> None:
         super().__init__()
         self.norm = Norm(spec.width, eps=spec.eps).build()
-        self.attention = Attention(spec.width, spec.heads, head_width=spec.head_width, source_width=spec.source).build()
-        self.mlp_norm = Norm(spec.width, eps=spec.eps).build()
-        self.mlp = MLP(spec.width, spec.hidden or 4 * spec.width, act=spec.act, bias=False).build()
-        gated = spec.gate is not None
+        self.attention = Attention(spec.width, spec.heads, head_width=spec.head_width, source_width=spec.source, bias=spec.bias,
+                                   key_bias=spec.key_bias).build()
+        gated, alone = spec.gate is not None, spec.place == "before"
+        self.mlp_norm = Norm(spec.width, eps=spec.eps).build() if alone else None
+        self.mlp = MLP(spec.width, spec.hidden or 4 * spec.width, act=spec.act, bias=False).build() if alone else None
         self.gate = nn.Parameter(torch.zeros(1)) if gated else None
-        self.mlp_gate = nn.Parameter(torch.zeros(1)) if gated else None
+        self.mlp_gate = nn.Parameter(torch.zeros(1)) if gated and alone else None
 
-    def forward(self, x_BTD: torch.Tensor, memory: CrossMemory) -> torch.Tensor:
-        query, key, value = self.attention.project(self.norm(x_BTD), memory.source_BSD)
-        sees_BT1 = memory.mask_BTS.any(dim=-1, keepdim=True)  # a token with nothing to see gets nothing, not an average
-        found = self.attention.finish(attend(query, key, value, memory.mask_BTS | ~sees_BT1)) * sees_BT1
+    def forward(self, x_BTD: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask_BTS: torch.Tensor | None) -> torch.Tensor:
+        query = self.attention.ask(self.norm(x_BTD))
+        if mask_BTS is None:
+            found = self.attention.finish(attend(query, key, value))
+        else:
+            sees_BT1 = mask_BTS.any(dim=-1, keepdim=True)  # a token with nothing to see gets nothing, not an average
+            found = self.attention.finish(attend(query, key, value, mask_BTS | ~sees_BT1)) * sees_BT1
         x_BTD = x_BTD + (found if self.gate is None else found * self.gate.tanh())
+        if self.mlp is None:
+            return x_BTD
         more = self.mlp(self.mlp_norm(x_BTD))
         return x_BTD + (more if self.mlp_gate is None else more * self.mlp_gate.tanh())
+
+    def looks(self, x_BTD: torch.Tensor, key: torch.Tensor, heads: Sequence[int]) -> torch.Tensor:
+        """How much each of ``heads`` looks at each source, (B, len(heads), T, S); masks are left out."""
+        query, key = self.attention.ask(self.norm(x_BTD))[:, :, heads], key[:, :, heads]
+        return (torch.einsum("btne,bsne->bnts", query, key) * query.shape[-1] ** -0.5).softmax(dim=-1)
 
 
 class CrossAttendNet(nn.Module):
@@ -128,11 +166,58 @@ class CrossAttendNet(nn.Module):
         self.spec = spec
         self.layers = nn.ModuleDict({str(i): _CrossLayer(spec) for i in range(0, spec.layers, spec.every)})
 
-    def enter(self, x_BTD: torch.Tensor, layer: int, memory: CrossMemory | None) -> torch.Tensor:
-        """Let the features in before decoder layer ``layer``."""
-        if layer % self.spec.every or memory is None:
+    def remember(self, features_LPD: torch.Tensor, sees_BT: torch.Tensor) -> CrossMemory:
+        """Keys and values of every layer, for rows of tokens that see media.
+
+        Args:
+            features_LPD: of all media, in the order in which the rows see them.
+            sees_BT: int64 medium that each token sees, -1 for none.
+        """
+        media, patches = features_LPD.shape[:2]
+        first_B = torch.where(sees_BT >= 0, sees_BT, media).amin(dim=1)
+        most = max(int((sees_BT.amax(dim=1) - first_B).max()) + 1, 1)
+        medium_BM = first_B[:, None] + torch.arange(most, device=first_B.device)
+        source_BSD = features_LPD[medium_BM.clamp(max=media - 1)].flatten(1, 2)
+        mask_BTM = sees_BT[:, :, None] == medium_BM[:, None, :]
+        mask_BTS = None if bool(mask_BTM.all()) else mask_BTM.repeat_interleave(patches, dim=-1)
+        return CrossMemory({int(layer): net.attention.offer(source_BSD) for layer, net in self.layers.items()}, mask_BTS)
+
+    def acts(self, layer: int, middle: bool) -> bool:
+        """Whether features enter here."""
+        return layer % self.spec.every == 0 and middle == (self.spec.place == "middle")
+
+    def enter(self, x_BTD: torch.Tensor, layer: int, memory: CrossMemory | None, middle: bool) -> torch.Tensor:
+        """Let the features in, if this is the place for it."""
+        if memory is None or not self.acts(layer, middle):
             return x_BTD
-        return self.layers[str(layer)](x_BTD, memory)
+        return self.layers[str(layer)](x_BTD, *memory.layers[layer], memory.mask_BTS)
+
+
+class Watch:
+    """Cross-attention that also keeps what chosen heads looked at (``types.Enter``).
+
+    Args:
+        cross: the cross-attention that is watched.
+        heads: (layer, head) of each; None are the spec's ``timing``.
+    """
+
+    def __init__(self, cross: CrossAttendNet, heads: Sequence[tuple[int, int]] | None = None) -> None:
+        self._cross = cross
+        self._heads = tuple(cross.spec.timing if heads is None else heads)
+        self._seen: dict[tuple[int, int], torch.Tensor] = {}
+
+    def enter(self, x_BTD: torch.Tensor, layer: int, memory: CrossMemory | None, middle: bool) -> torch.Tensor:
+        """Look, then let the features in."""
+        chosen = [head for where, head in self._heads if where == layer]
+        if chosen and memory is not None and self._cross.acts(layer, middle):
+            looks = self._cross.layers[str(layer)].looks(x_BTD, memory.layers[layer][0], chosen)
+            self._seen.update({(layer, head): looks[:, i] for i, head in enumerate(chosen)})
+        return self._cross.enter(x_BTD, layer, memory, middle)
+
+    @property
+    def looks_BNTS(self) -> torch.Tensor:
+        """What each chosen head gave each source, in the order of ``heads``; each sums to one over S."""
+        return torch.stack([self._seen[head] for head in self._heads], dim=1)
 
 
 @dataclass(frozen=True, repr=False)

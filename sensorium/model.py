@@ -18,9 +18,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from sensorium.fuse import CrossMemory
+from sensorium.fuse import CrossMemory, Watch
 from sensorium.layers.cache import Cache
-from sensorium.layers.masks import sight
 from sensorium.objectives import Contrastive, FlowMatching, NextToken
 from sensorium.spec import Spec
 from sensorium.types import MODALITIES, Batch, ConfigError, Features, Layout, ModalityError, Written
@@ -140,28 +139,35 @@ class ModelNet(nn.Module):
             raise ModalityError(f"the model has no shared space (no 'embed' head); it writes {', '.join(self.spec.writes)}")
         return self.heads["embed"](self.aligned(modality, value)[:, 0])
 
-    def read(self, batch: Batch, cache: Cache | None = None) -> torch.Tensor:
-        """States of every token, (B, T, D); remembered in ``cache`` if given."""
-        x_BTD = self.encoders["text"](batch.token_BT).x_BPD
-        memory = cache.memory if cache is not None else None
+    def read(self, batch: Batch, cache: Cache | None = None, watch: Watch | None = None) -> torch.Tensor:
+        """States of every token, (B, T, D); remembered in ``cache`` if given.
+
+        Args:
+            watch: keeps what cross-attention looked at.
+        """
+        start = cache.length if cache is not None else 0
+        x_BTD = self.encoders["text"](batch.token_BT, batch.layout.position_BT if batch.layout else start).x_BPD
+        memory = cache.memory.after(x_BTD.shape[1]) if cache is not None and cache.memory is not None else None
         for modality, value in batch.media.items():
             features_LPD = self.aligned(modality, value)
             if "cross" in self.fuse:
-                memory = self._memory(features_LPD, batch)
+                memory = self.remember(features_LPD, batch.sees_BT)
             else:
                 x_BTD = self.fuse["splice"](x_BTD, batch.media_BT == 1 + MODALITIES.index(modality), features_LPD)
         if cache is not None:
             cache.memory = memory
-        enter = self.fuse["cross"] if "cross" in self.fuse else None
-        if memory is not None and not batch.media:
-            memory = CrossMemory(memory.source_BSD, memory.mask_BTS[:, -1:].expand(-1, x_BTD.shape[1], -1))
+        enter = watch or (self.fuse["cross"] if "cross" in self.fuse else None)
         return self.decoder(x_BTD, batch.layout, cache=cache, enter=enter, memory=memory)
 
-    def _memory(self, features_LPD: torch.Tensor, batch: Batch) -> CrossMemory:
-        media, patches = features_LPD.shape[:2]
-        owner_S = torch.arange(media, device=features_LPD.device).repeat_interleave(patches)
-        source = features_LPD.flatten(0, 1).expand(len(batch.token_BT), -1, -1)
-        return CrossMemory(source, sight(batch.sees_BT, owner_S))
+    def remember(self, features_LPD: torch.Tensor, sees_BT: torch.Tensor | None = None) -> CrossMemory:
+        """What cross-attention looks at, from aligned features: for ``Cache.memory``, to read several prompts of the same media.
+
+        Args:
+            sees_BT: int64 medium that each token sees; None: row i sees medium i.
+        """
+        if sees_BT is None:
+            sees_BT = torch.arange(len(features_LPD), device=features_LPD.device)[:, None]
+        return self.fuse["cross"].remember(features_LPD, sees_BT)
 
     def logits(self, state_ND: torch.Tensor) -> torch.Tensor:
         """Scores over the vocabulary, float32, for states of any leading shape."""

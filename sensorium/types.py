@@ -240,16 +240,19 @@ class Delta:
 
 @dataclass(frozen=True)
 class Features:
-    """What an encoder gives: (B, P, D) float features, and the place of each row's last token (None: P - 1)."""
+    """What an encoder gives: (B, P, D) float features, the place of each row's last token (None: P - 1), and a bool for each place that
+    is not padding (None: no padding)."""
 
     x_BPD: torch.Tensor
     last_B: torch.Tensor | None = None
+    kept_BP: torch.Tensor | None = None
 
 
 class Enter(Protocol):
-    """What lets features into a decoder between its layers (Flamingo's gates, Whisper's plain cross-attention)."""
+    """What lets features into a decoder: asked before each layer (Flamingo's gates) and again in its middle, between attention and MLP
+    (Whisper's plain cross-attention)."""
 
-    def enter(self, x_BTD: torch.Tensor, layer: int, memory: Any) -> torch.Tensor: ...
+    def enter(self, x_BTD: torch.Tensor, layer: int, memory: Any, middle: bool) -> torch.Tensor: ...
 
 
 @dataclass

@@ -168,7 +168,8 @@ def test_cached_decoding_is_the_full_forward(entry: Entry) -> None:
     batch = _prefix(batch, batch.token_BT.shape[1])
     whole = model.read(batch)
     row = 0
-    last = int((batch.media_BT[row] > 0).nonzero().max()) if (batch.media_BT[row] > 0).any() else int((batch.sees_BT[row] < 0).sum())
+    places, before = (batch.media_BT[row] > 0).nonzero(), int((batch.sees_BT[row] < 0).sum()) if batch.media else 1
+    last = int(places.max()) if len(places) else before  # the last place that must be read at once
     single = {f: getattr(batch, f)[:1] for f in ("token_BT", "media_BT", "sees_BT")}
     layout = Layout(*(getattr(batch.layout, f)[:1] for f in ("segment_BT", "position_BT", "span_BT")),
                     None if batch.layout.axes_BTA is None else batch.layout.axes_BTA[:1])

@@ -7,13 +7,13 @@ import http.server
 import io
 import json
 import tarfile
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from sensorium import fetch
 from sensorium.corpus import build as builder
 from sensorium.corpus import clipart, describe, sources, split
 from sensorium.corpus.draw import IconSet, draw_svg, icon_svg, open_picture, square
@@ -21,6 +21,8 @@ from sensorium.corpus.emoji import concept_id
 from sensorium.corpus.names import RENAMED, NameBook, compact
 from sensorium.corpus.sources import Package, Style
 from sensorium.types import ConfigError, MediaError
+
+from .web import serve
 
 pytest.importorskip("resvg_py")
 IDS = [f"{number:x}" for number in range(0x1F300, 0x1F700)]
@@ -31,40 +33,10 @@ DOCS = Path(__file__).parent.parent / "docs" / "data.md"
 # ---------------------------------------------------------------- downloads
 
 
-class _Handler(http.server.BaseHTTPRequestHandler):
-    """Serves ``server.files``; honours Range only if ``server.ranges``; cuts the connection after ``server.cut`` bytes."""
-
-    def do_GET(self) -> None:
-        content = self.server.files.get(self.path)
-        if content is None:
-            self.send_error(404)
-            return
-        start = 0
-        asked = self.headers.get("Range", "")
-        self.server.asked.append(asked)
-        if asked and self.server.ranges:
-            start = int(asked.removeprefix("bytes=").rstrip("-"))
-            if start >= len(content):
-                self.send_error(416)
-                return
-        self.send_response(206 if start else 200)
-        self.send_header("Content-Length", str(len(content) - start))
-        self.end_headers()
-        self.wfile.write(content[start : self.server.cut])
-
-    def log_message(self, *arguments: object) -> None:
-        pass
-
-
 @pytest.fixture
 def server() -> Iterator[http.server.ThreadingHTTPServer]:
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Handler) as made:
-        made.files, made.ranges, made.cut, made.asked = {}, True, None, []
-        thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    with serve() as made:
         yield made
-        made.shutdown()
-        thread.join()
 
 
 CONTENT = bytes(range(256)) * 64
@@ -80,14 +52,14 @@ def test_fetch_goes_on_after_a_cut_connection(server, tmp_path):
     url, path = _url(server), tmp_path / "deep" / "a.tgz"
     server.cut = 1000
     with pytest.raises(MediaError, match="after 1000 of 16384 bytes"):
-        sources.fetch(url, path, SHA256)
+        fetch.fetch(url, path, SHA256)
     assert not path.exists() and path.with_name("a.tgz.part").stat().st_size == 1000
     server.cut = None
     progress: list[tuple[int, int]] = []
-    assert sources.fetch(url, path, SHA256, lambda *step: progress.append(step)) == path
+    assert fetch.fetch(url, path, SHA256, lambda *step: progress.append(step)) == path
     assert path.read_bytes() == CONTENT and server.asked == ["", "bytes=1000-"] and progress[-1] == (len(CONTENT), len(CONTENT))
     assert not path.with_name("a.tgz.part").exists()
-    sources.fetch(url, path, SHA256)
+    fetch.fetch(url, path, SHA256)
     assert len(server.asked) == 2, "a file that is there is not asked for again"
 
 
@@ -95,37 +67,37 @@ def test_fetch_starts_over_when_the_server_does_not_continue(server, tmp_path):
     url, path = _url(server), tmp_path / "a.tgz"
     path.with_name("a.tgz.part").write_bytes(b"x" * 500)
     server.ranges = False
-    assert sources.fetch(url, path, SHA256).read_bytes() == CONTENT
+    assert fetch.fetch(url, path, SHA256).read_bytes() == CONTENT
 
 
 def test_fetch_takes_a_whole_part_file(server, tmp_path):
     url, path = _url(server), tmp_path / "a.tgz"
     path.with_name("a.tgz.part").write_bytes(CONTENT)
-    assert sources.fetch(url, path, SHA256).read_bytes() == CONTENT
+    assert fetch.fetch(url, path, SHA256).read_bytes() == CONTENT
 
 
 def test_fetch_refuses_wrong_bytes(server, tmp_path):
     url, path = _url(server), tmp_path / "a.tgz"
     with pytest.raises(MediaError, match="got sha256 .* wanted 0000"):
-        sources.fetch(url, path, "0" * 64)
+        fetch.fetch(url, path, "0" * 64)
     assert list(tmp_path.iterdir()) == []
     path.write_bytes(b"by hand, but wrong")
     with pytest.raises(MediaError, match="remove it"):
-        sources.fetch(url, path, SHA256)
+        fetch.fetch(url, path, SHA256)
     assert path.is_file(), "a file put there by hand is not removed behind its owner's back"
 
 
 def test_fetch_says_what_to_do_when_there_is_nothing(server, tmp_path):
     with pytest.raises(MediaError, match="by hand"):
-        sources.fetch(f"http://127.0.0.1:{server.server_port}/none.tgz", tmp_path / "none.tgz", SHA256)
+        fetch.fetch(f"http://127.0.0.1:{server.server_port}/none.tgz", tmp_path / "none.tgz", SHA256)
 
 
 def test_package_addresses():
     package = Package("@scope/name", "1.2.3", SHA256, "MIT", "", "")
     assert package.url("https://registry.example/") == "https://registry.example/@scope/name/-/name-1.2.3.tgz"
     assert package.file_name == "scope-name-1.2.3.tgz"
-    assert sources.npm_registry({"NPM_CONFIG_REGISTRY": "http://a", "PATH": ""}) == "http://a"
-    assert sources.npm_registry({"PATH": ""}) == sources.NPM_DEFAULT
+    assert fetch.npm_registry({"NPM_CONFIG_REGISTRY": "http://a", "PATH": ""}) == "http://a"
+    assert fetch.npm_registry({"PATH": ""}) == fetch.NPM_DEFAULT
 
 
 def test_pinned_table_is_whole():

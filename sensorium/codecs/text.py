@@ -1,14 +1,19 @@
-"""Text codec: strings to token ids and back, byte by byte where no word piece fits, so that nothing is lost.
+"""Text codec: strings to token ids and back, by any tokenizer.json.
 
-    text -> NFC -> digits apart -> byte-level pairs -> ids            special tokens are never made from what somebody typed
-    ids -> text                                                       special tokens are left out
+    text -> the tokenizer's own normalizer, splitter and model -> ids     special tokens are never made from what somebody typed
+    ids -> text, whole or one id at a time                                special tokens are left out
+
+A template's text is the exception: ``encode(..., special=True)`` makes special tokens of their names, save those that ``quoted`` marked.
 """
 
 from __future__ import annotations
 
-import codecs
-from collections.abc import Iterable, Sequence
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
@@ -18,6 +23,7 @@ from sensorium.types import CheckpointError, ConfigError, MediaError
 __all__ = ["StreamDecoder", "Tokenizer"]
 
 LONGEST_TOKEN = 64  # characters; a text of more than limit * this cannot fit the limit, and is refused before any work
+QUOTE = "\ufdd0"  # one of the code points that Unicode sets aside for a program's own use: what follows it is text
 
 
 class Tokenizer:
@@ -29,13 +35,15 @@ class Tokenizer:
 
     def __init__(self, inner: tokenizers.Tokenizer) -> None:
         inner.encode_special_tokens = True  # a special token's own text, typed by a user, is plain text
+        inner.no_truncation()  # some files come set up to cut, or to pad, to one length
+        inner.no_padding()
         self._inner = inner
-        added = inner.get_added_tokens_decoder()
-        self.specials = {token.content: number for number, token in sorted(added.items()) if token.special}
+        self._added = inner.get_added_tokens_decoder()
+        self.specials = {token.content: number for number, token in sorted(self._added.items()) if token.special}
 
     @classmethod
     def train(cls, texts: Iterable[str], vocab: int, specials: Sequence[str]) -> Tokenizer:
-        """Learn byte-level pairs.
+        """Learn byte-level pairs, of texts in NFC with their digits apart: where no piece of a word fits, bytes do, and nothing is lost.
 
         Args:
             texts: what to learn from.
@@ -54,6 +62,21 @@ class Tokenizer:
         return cls(inner)
 
     @classmethod
+    def from_text(cls, text: str, name: str = "the tokenizer") -> Tokenizer:
+        """Read the contents of a tokenizer.json.
+
+        Args:
+            name: what to call it in an error.
+
+        Raises:
+            CheckpointError: not a tokenizer.
+        """
+        try:
+            return cls(tokenizers.Tokenizer.from_str(text))
+        except Exception as error:  # noqa: BLE001 (the library raises plain Exception, and nothing else)
+            raise CheckpointError(f"{name} is not a tokenizer.json ({str(error)[:80]})") from error
+
+    @classmethod
     def from_file(cls, path: str | Path) -> Tokenizer:
         """Read tokenizer.json.
 
@@ -62,11 +85,12 @@ class Tokenizer:
         """
         path = Path(path)
         try:
-            return cls(tokenizers.Tokenizer.from_str(path.read_text(encoding="utf-8")))
+            text = path.read_text(encoding="utf-8")
         except OSError as error:
             raise CheckpointError(f"{path} cannot be read ({error.strerror}); wanted a tokenizer.json") from error
-        except Exception as error:  # noqa: BLE001 (the library raises plain Exception, and nothing else)
-            raise CheckpointError(f"{path} is not a tokenizer.json ({str(error)[:80]})") from error
+        except UnicodeDecodeError as error:
+            raise CheckpointError(f"{path} is not a tokenizer.json (it is not text)") from error
+        return cls.from_text(text, str(path))
 
     def to_json(self) -> str:
         """The contents of tokenizer.json."""
@@ -77,59 +101,136 @@ class Tokenizer:
         """Ids known."""
         return self._inner.get_vocab_size()
 
+    @property
+    def added(self) -> dict[str, int]:
+        """Tokens put beside the trained ones, special or not: name -> id."""
+        return {token.content: number for number, token in sorted(self._added.items())}
+
+    @cached_property
+    def around(self) -> tuple[str | None, str | None]:
+        """Names of the special tokens that the file itself puts before and after a text (BERT's [CLS] and [SEP]); None for none."""
+        whole = self._inner.encode("a", add_special_tokens=True)
+        names = [token if special else None for token, special in zip(whole.tokens, whole.special_tokens_mask, strict=True)]
+        return (names[0], names[-1]) if names else (None, None)
+
     def special(self, name: str) -> int:
         """Id of a special token."""
         if name not in self.specials:
             raise ConfigError(f"the tokenizer has no special token {name!r}; it has {', '.join(self.specials) or 'none'}")
         return self.specials[name]
 
-    def encode(self, text: str, limit: int | None = None) -> list[int]:
+    def guarding(self, names: Iterable[str]) -> Tokenizer:
+        """This tokenizer with more of its added tokens made special, so that typed text cannot make them either."""
+        more = {name for name in names if name in self.added} - set(self.specials)
+        if not more:
+            return self
+        data = json.loads(self.to_json())
+        for token in data["added_tokens"]:
+            token["special"] = token["special"] or token["content"] in more
+        return Tokenizer.from_text(json.dumps(data))
+
+    def encode(self, text: str, limit: int | None = None, special: bool = False) -> list[int]:
         """Ids of a text.
+
+        Args:
+            limit: most ids.
+            special: names of special tokens become those tokens, save where :meth:`quoted` marked them as text.
 
         Raises:
             MediaError: longer than ``limit`` tokens.
         """
         if limit is not None and len(text) > limit * LONGEST_TOKEN:
             raise MediaError(f"the text has {len(text):,} characters, wanted at most {limit} tokens; shorten it")
-        ids = self._inner.encode(text.encode("utf-8", "replace").decode(), add_special_tokens=False).ids
+        text = text.encode("utf-8", "replace").decode()
+        ids = list(self._with_specials(text)) if special else self._inner.encode(text, add_special_tokens=False).ids
         if limit is not None and len(ids) > limit:
             raise MediaError(f"the text has {len(ids)} tokens, wanted at most {limit}; shorten it")
         return ids
+
+    def quoted(self, text: str) -> str:
+        """A text for inside a template: each special token's name in it is marked as text."""
+        return re.sub(f"(?={self._names})", QUOTE, text.replace(QUOTE, "\ufffd")) if self.specials else text
+
+    @cached_property
+    def _names(self) -> str:
+        """A pattern of every special token's name, the longest first."""
+        return "(?:" + "|".join(re.escape(name) for name in sorted(self.specials, key=len, reverse=True)) + ")"
+
+    def _with_specials(self, text: str) -> Iterator[int]:
+        """Split at special tokens as the library does: a token may swallow the blanks beside it."""
+        at, inner = 0, self._inner
+        found = re.finditer(f"(?<!{QUOTE}){self._names}", text) if self.specials else ()
+        for match in found:
+            token = self._added[self.specials[match.group()]]
+            before = text[at : match.start()]
+            yield from _plain(inner, before.rstrip() if token.lstrip else before)
+            yield self.specials[match.group()]
+            at = match.end()
+            if token.rstrip:
+                at = len(text) - len(text[at:].lstrip())
+            inner = self._later
+        yield from _plain(inner, text[at:])
+
+    @cached_property
+    def _later(self) -> tokenizers.Tokenizer:
+        """For what follows a special token: some tokenizers put a blank before the first word of a text, and there alone."""
+        data = json.loads(self.to_json())
+        if not _drop_first_blank(data.get("pre_tokenizer")):
+            return self._inner
+        later = tokenizers.Tokenizer.from_str(json.dumps(data))
+        later.encode_special_tokens = True
+        return later
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of ids; special tokens are left out."""
         return self._inner.decode(list(ids), skip_special_tokens=True)
 
-    def bytes_of(self, token: int) -> bytes:
-        """The bytes one id stands for; none for a special token."""
-        name = self._inner.id_to_token(token)
-        if name is None or name in self.specials:
-            return b""
-        return bytes(_BYTE_OF[letter] for letter in name if letter in _BYTE_OF)
+
+def _plain(inner: tokenizers.Tokenizer, text: str) -> list[int]:
+    return inner.encode(text.replace(QUOTE, ""), add_special_tokens=False).ids if text else []
 
 
-def _byte_letters() -> dict[str, int]:
-    """The letter that stands for each byte in byte-level vocabularies (GPT-2's table, rebuilt by its rule)."""
-    shown = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    table = {chr(byte): byte for byte in shown}
-    hidden = [byte for byte in range(256) if byte not in set(shown)]
-    return table | {chr(256 + place): byte for place, byte in enumerate(hidden)}
-
-
-_BYTE_OF = _byte_letters()
+def _drop_first_blank(part: Any) -> bool:
+    """Turn ``prepend_scheme`` from "first" to "never" wherever it stands; says whether it stood anywhere."""
+    if not isinstance(part, dict):
+        return False
+    here = part.get("prepend_scheme") == "first"
+    if here:
+        part["prepend_scheme"] = "never"
+    return any([here, *map(_drop_first_blank, part.get("pretokenizers", []))])
 
 
 class StreamDecoder:
-    """Text from ids one at a time; a character is given out when all its bytes are there."""
+    """Text from ids one at a time, whatever the tokenizer: a character is given out when all its bytes are there.
+
+    The ids since the last whole character are decoded together with the few before them, for what an id says may depend on those (a
+    blank, a byte); what the few say alone has been given out already.
+    """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._skip = set(tokenizer.specials.values())
+        self._before: list[int] = []
+        self._new: list[int] = []
 
     def push(self, token: int) -> str:
         """The characters that this id completes."""
-        return self._decoder.decode(self._tokenizer.bytes_of(token))
+        if token in self._skip:
+            return ""
+        self._new.append(token)
+        text = self._text()
+        if text.endswith("\ufffd"):
+            return ""
+        self._before, self._new = self._new, []
+        return text
 
     def finish(self) -> str:
         """What is left; a broken character becomes U+FFFD."""
-        return self._decoder.decode(b"", final=True)
+        text = self._text() if self._new else ""
+        self._before, self._new = [], []
+        return text
+
+    def _text(self) -> str:
+        known = self._tokenizer.decode(self._before)
+        text = self._tokenizer.decode(self._before + self._new)
+        return text[len(known) :] if text.startswith(known) else self._tokenizer.decode(self._new)

@@ -2,7 +2,7 @@
 
     python -m sensorium.corpus.build FOLDER [--sources emoji clipart] [--size 128] [--limit N] [--downloads FOLDER]
 
-    sources.fetch -> emoji.read_concepts, read_drawings -> draw (PNG) -> split -> FOLDER/*.jsonl, FOLDER/manifest.json
+    fetch -> emoji.read_concepts, read_drawings -> draw (PNG) -> split -> FOLDER/*.jsonl, FOLDER/manifest.json
 
     FOLDER/concepts.jsonl                     one concept a line: id, char, en, zh, keywords, group, styles
     FOLDER/pictures/STYLE/ID.png              RGBA, transparent around the drawing
@@ -33,8 +33,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from sensorium.corpus import clipart
 from sensorium.corpus.draw import save_png
 from sensorium.corpus.emoji import Concept, name_book, read_concepts, read_drawings
-from sensorium.corpus.sources import CLIPART, PACKAGES, STYLES, DebianPackage, Package, fetch_package, npm_registry, sha256_of
+from sensorium.corpus.sources import CLIPART, PACKAGES, STYLES, DebianPackage, Package, fetch_package
 from sensorium.corpus.split import SPLITS, clipart_split, relatives, split_concept
+from sensorium.fetch import npm_registry, sha256_of
 from sensorium.types import ConfigError, MediaError
 
 __all__ = ["build", "SOURCES", "tokenizer_text"]

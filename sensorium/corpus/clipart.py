@@ -27,7 +27,8 @@ from pathlib import Path
 from PIL import Image
 
 from sensorium.corpus.draw import open_picture, square
-from sensorium.corpus.sources import CLIPART, sha256_of
+from sensorium.corpus.sources import CLIPART
+from sensorium.fetch import sha256_of
 from sensorium.types import ConfigError, MediaError
 
 __all__ = ["ClipArt", "draw", "fetch_clipart", "plain_title", "read_clipart"]

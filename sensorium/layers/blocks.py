@@ -1,13 +1,15 @@
-"""MLPs and the transformer block: pre-norm, or modulated by a condition (adaLN).
+"""MLPs and the transformer block: pre-norm, post-norm, or modulated by a condition (adaLN).
 
 Letters: B batch, T length, D width, N heads, E head width.
 
-    x -> norm -> attention -> + -> norm -> MLP -> +        plain
+    x -> norm -> attention -> + -> norm -> MLP -> +        pre-norm
+    x -> attention -> + -> norm -> MLP -> + -> norm        post-norm
     x -> norm * (1 + scale) + shift -> ... * gate -> +     adaLN: shift, scale and gate come from the condition
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -78,7 +80,7 @@ class MLPNet(nn.Module):
 
 @dataclass(frozen=True, repr=False)
 class Block(Spec):
-    """One transformer layer: attention, then an MLP, each after a norm and added back.
+    """One transformer layer: attention, then an MLP, each after a norm and added back (or added back and then normalised).
 
     Args:
         attention, mlp: the parts; their widths are the block's.
@@ -86,6 +88,7 @@ class Block(Spec):
         adaln: None, or the width of the condition that modulates both halves (adaLN-Zero, 2212.09748, section 3.2).
         adaln_shared: the six modulation vectors are made once for all layers and given to the block, which adds its own
             learned table (2310.00426, section 2.3); saves most of adaLN's parameters.
+        post_norm: normalise after adding, as the first transformers did (1706.03762, BERT).
     """
 
     attention: Attention
@@ -94,10 +97,12 @@ class Block(Spec):
     adaln: int | None = None
     adaln_shared: bool = False
     mlp_norm: Norm | None = None
+    post_norm: bool = False
 
     def check(self) -> list[str]:
         widths = {self.attention.width, self.mlp.width, self.norm.width}
-        return [] if len(widths) == 1 else [f"widths of attention, mlp and norm differ: {sorted(widths)}; make them equal"]
+        problems = [] if len(widths) == 1 else [f"widths of attention, mlp and norm differ: {sorted(widths)}; make them equal"]
+        return problems + (["adaln modulates what comes out of a norm; set post_norm=False"] if self.adaln and self.post_norm else [])
 
     def build(self) -> BlockNet:
         return BlockNet(self)
@@ -138,17 +143,23 @@ class BlockNet(nn.Module):
 
     def first(self, x_BTD: torch.Tensor, modulation: list[torch.Tensor] | None, angles: object) -> tuple[torch.Tensor, ...]:
         """Query, key and value of the attention half."""
-        h = self.attention_norm(x_BTD)
+        h = x_BTD if self.spec.post_norm else self.attention_norm(x_BTD)
         if modulation is not None:
             h = h * (1 + modulation[1]) + modulation[0]
         return self.attention.project(h, angles=angles)
 
-    def second(self, x_BTD: torch.Tensor, mixed_BTNE: torch.Tensor, modulation: list[torch.Tensor] | None) -> torch.Tensor:
-        """Add what attention found, then the MLP."""
+    def second(self, x_BTD: torch.Tensor, mixed_BTNE: torch.Tensor, modulation: list[torch.Tensor] | None,
+               between: Callable[[torch.Tensor], torch.Tensor] | None = None) -> torch.Tensor:
+        """Add what attention found, then the MLP; ``between`` stands between the two."""
         found = self.attention.finish(mixed_BTNE)
+        x_BTD = x_BTD + (found if modulation is None else modulation[2] * found)
+        if self.spec.post_norm:
+            x_BTD = self.attention_norm(x_BTD)
+        if between is not None:
+            x_BTD = between(x_BTD)
+        if self.spec.post_norm:
+            return self.mlp_norm(x_BTD + self.mlp(x_BTD))
         if modulation is None:
-            x_BTD = x_BTD + found
             return x_BTD + self.mlp(self.mlp_norm(x_BTD))
-        x_BTD = x_BTD + modulation[2] * found
         h = self.mlp_norm(x_BTD) * (1 + modulation[4]) + modulation[3]
         return x_BTD + modulation[5] * self.mlp(h)

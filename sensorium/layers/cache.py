@@ -22,7 +22,7 @@ class Cache:
 
     def __init__(self) -> None:
         self.layout: Layout | None = None
-        self.memory: Any = None  # what cross-attention looks at, made once when the prompt is read
+        self.memory: Any = None  # what cross-attention looks at, made once when the prompt is read; knows its ``rows`` as this does
         self._keys: dict[int, torch.Tensor] = {}
         self._values: dict[int, torch.Tensor] = {}
 
@@ -59,7 +59,7 @@ class Cache:
     def rows(self, index_L: torch.Tensor) -> Cache:
         """A cache that holds rows ``index_L`` of this one, in that order (to branch, or to write several media from one row)."""
         out = Cache()
-        out.memory = self.memory
+        out.memory = None if self.memory is None else self.memory.rows(index_L)
         if self.layout is not None:
             old = self.layout
             axes = None if old.axes_BTA is None else old.axes_BTA[index_L]

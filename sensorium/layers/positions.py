@@ -13,7 +13,7 @@ import torch
 from sensorium.spec import Spec
 from sensorium.types import ShapeError
 
-__all__ = ["apply_rope", "grid_sinusoids", "Rope", "sinusoids"]
+__all__ = ["apply_rope", "grid_sinusoids", "Rope", "RopeScaling", "sinusoids"]
 
 
 def sinusoids(value_B: torch.Tensor, width: int, period: float = 10_000.0, shift: int = 0) -> torch.Tensor:
@@ -54,6 +54,36 @@ def grid_sinusoids(rows: int, columns: int, width: int) -> torch.Tensor:
 
 
 @dataclass(frozen=True, repr=False)
+class RopeScaling(Spec):
+    """Slower turning, so that a model reads longer texts than it was first trained on.
+
+    Args:
+        factor: how many times slower.
+        context: places of the first training; waves are judged by how often they turn within it. None slows all waves alike.
+        low, high: a wave of fewer than ``low`` turns is slowed in full, one of more than ``high`` not at all, and between them in part.
+
+    Source: all alike 2306.15595; by wave: Llama 3.1 (2407.21783), as its published code does it.
+    """
+
+    factor: float
+    context: int | None = None
+    low: float = 1.0
+    high: float = 4.0
+
+    def check(self) -> list[str]:
+        problems = [] if self.factor > 0 else [f"factor is {self.factor}, wanted more than 0"]
+        return problems + ([] if self.low < self.high else [f"low is {self.low} and high {self.high}, wanted low below high"])
+
+    def slowed(self, frequency: torch.Tensor) -> torch.Tensor:
+        """The frequencies (radians a place) after scaling."""
+        if self.context is None:
+            return frequency / self.factor
+        turns = self.context * frequency / (2 * math.pi)
+        kept = ((turns - self.low) / (self.high - self.low)).clamp(0, 1)
+        return frequency * (kept + (1 - kept) / self.factor)
+
+
+@dataclass(frozen=True, repr=False)
 class Rope(Spec):
     """Rotary positions over one axis, or over several at once (time, height, width).
 
@@ -61,6 +91,7 @@ class Rope(Spec):
         width: head width E, even.
         theta: base of the frequencies.
         axes: frequencies given to each axis, summing to E / 2; () is one axis.
+        scaling: slower turning for longer texts, or None.
 
     Source: RoFormer (2104.09864); several axes as in Qwen2-VL (2409.12191), section 2.1.
     """
@@ -68,6 +99,7 @@ class Rope(Spec):
     width: int
     theta: float = 10_000.0
     axes: tuple[int, ...] = ()
+    scaling: RopeScaling | None = None
 
     def check(self) -> list[str]:
         problems = [] if self.width % 2 == 0 else [f"width {self.width} is odd; rotary positions turn pairs"]
@@ -75,10 +107,15 @@ class Rope(Spec):
             problems.append(f"axes {self.axes} sum to {sum(self.axes)}, wanted width / 2 = {self.width // 2}")
         return problems
 
+    def frequencies(self, device: torch.device | None = None) -> torch.Tensor:
+        """Radians that each pair turns a place, (E / 2,) float32."""
+        half = self.width // 2
+        frequency = self.theta ** (-torch.arange(half, dtype=torch.float32, device=device) / half)
+        return frequency if self.scaling is None else self.scaling.slowed(frequency)
+
     def angles(self, position_BT: torch.Tensor, axes_BTA: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """Cosine and sine for each place, (B, T, 1, E / 2) each, float32; ``axes_BTA`` overrides ``position_BT`` axis by axis."""
-        half = self.width // 2
-        frequency = self.theta ** (-torch.arange(half, dtype=torch.float32, device=position_BT.device) / half)
+        frequency = self.frequencies(position_BT.device)
         if not self.axes:
             angle = position_BT.float()[..., None] * frequency
         else:

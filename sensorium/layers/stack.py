@@ -2,13 +2,14 @@
 
 Letters: B batch, T target length, S source length, D width, A position axes.
 
-    x_BTD -> [enter] -> block -> [enter] -> block -> ... -> norm
-              features may enter between layers (fuse), keys and values may be remembered (cache)
+    x_BTD -> [enter] -> attention -> [enter] -> MLP -> [enter] -> attention -> ... -> norm
+              features may enter between layers and in their middle (fuse), keys and values may be remembered (cache)
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from sensorium.layers.blocks import MLP, Block
 from sensorium.layers.cache import Cache
 from sensorium.layers.masks import visible
 from sensorium.layers.norms import Norm
-from sensorium.layers.positions import Rope
+from sensorium.layers.positions import Rope, RopeScaling
 from sensorium.spec import Spec
 from sensorium.types import Enter, Layout, ShapeError
 
@@ -28,18 +29,20 @@ __all__ = ["arange_layout", "Stack", "StackNet"]
 
 @dataclass(frozen=True, repr=False)
 class Stack(Spec):
-    """``depth`` equal pre-norm blocks and a last norm.
+    """``depth`` equal blocks and a last norm.
 
     Args:
         width, depth, heads, kv_heads, head_width: sizes; see ``Attention``.
         hidden: MLP width; None is 4 D.
-        act, gated, bias: of the MLP; ``bias`` also of the attention unless ``attention_bias``.
+        act, gated, bias: of the MLP; ``bias`` also of the attention unless ``attention_bias``, ``key_bias`` and ``attention_out_bias`` differ.
         norm, eps, norm_affine: kind of every norm; mlp_eps: of the norm before the MLP, where it differs.
         qk_norm: normalise queries and keys per head.
         rope_theta: rotary positions with this base; None has none.
         rope_axes: frequencies for each axis of multi-axis rotary positions; () is one axis.
+        rope_scaling: slower turning for longer texts, or None.
         rule: who sees whom: "causal", "mixed" or "full"; see ``layers.masks``.
         adaln: None, or the width of the condition; adaln_shared: one modulation for all layers (see ``Block``).
+        post_norm: normalise after each half is added, not before (see ``Block``).
         final_norm: normalise the output.
     """
 
@@ -53,6 +56,7 @@ class Stack(Spec):
     gated: bool = False
     bias: bool = True
     attention_bias: bool | None = None
+    key_bias: bool | None = None
     attention_out_bias: bool | None = None
     norm: str = "layer"
     eps: float = 1e-5
@@ -61,9 +65,11 @@ class Stack(Spec):
     qk_norm: bool = False
     rope_theta: float | None = None
     rope_axes: tuple[int, ...] = ()
+    rope_scaling: RopeScaling | None = None
     rule: str = "full"
     adaln: int | None = None
     adaln_shared: bool = False
+    post_norm: bool = False
     final_norm: bool = True
 
     @property
@@ -72,10 +78,10 @@ class Stack(Spec):
         attention_bias = self.bias if self.attention_bias is None else self.attention_bias
         return Block(
             attention=Attention(self.width, self.heads, kv_heads=self.kv_heads, head_width=self.head_width, bias=attention_bias,
-                                out_bias=self.attention_out_bias, qk_norm=self.qk_norm),
+                                key_bias=self.key_bias, out_bias=self.attention_out_bias, qk_norm=self.qk_norm),
             mlp=MLP(self.width, self.hidden or 4 * self.width, act=self.act, gated=self.gated, bias=self.bias),
             norm=self._norm(self.eps), mlp_norm=None if self.mlp_eps is None else self._norm(self.mlp_eps),
-            adaln=self.adaln, adaln_shared=self.adaln_shared)
+            adaln=self.adaln, adaln_shared=self.adaln_shared, post_norm=self.post_norm)
 
     def _norm(self, eps: float) -> Norm:
         return Norm(self.width, kind=self.norm, eps=eps, affine=self.norm_affine)
@@ -85,7 +91,7 @@ class Stack(Spec):
         """Rotary positions, if any."""
         if self.rope_theta is None:
             return None
-        return Rope(self.head_width or self.width // self.heads, theta=self.rope_theta, axes=self.rope_axes)
+        return Rope(self.head_width or self.width // self.heads, theta=self.rope_theta, axes=self.rope_axes, scaling=self.rope_scaling)
 
     def check(self) -> list[str]:
         return [] if self.depth >= 0 else [f"depth is {self.depth}, wanted 0 or more"]
@@ -120,7 +126,7 @@ class StackNet(nn.Module):
             mask_BTS: bool, replaces the mask made from the layout (encoders with padded input).
             cache: read, and written if ``keep``; a caller that branches passes ``keep=False``.
             condition_BD: for adaLN.
-            enter, memory: features entering between layers.
+            enter, memory: features entering between layers and in their middle.
             targets: how many places, from the first, the caller wants; the last layer is worked out for these alone. None is all.
 
         Returns:
@@ -137,8 +143,10 @@ class StackNet(nn.Module):
         if self.shared is not None:
             condition_BD = self.shared(condition_BD)
         for index, block in enumerate(self.blocks):
+            between = None
             if enter is not None:
-                x_BTD = enter.enter(x_BTD, index, memory)
+                x_BTD = enter.enter(x_BTD, index, memory, middle=False)
+                between = partial(enter.enter, layer=index, memory=memory, middle=True)
             modulation = block.modulation(condition_BD)
             query, key, value = block.first(x_BTD, modulation, angles)
             if cache is not None:
@@ -146,7 +154,7 @@ class StackNet(nn.Module):
             if targets is not None and block is self.blocks[-1]:
                 x_BTD, query = x_BTD[:, :targets], query[:, :targets]
                 mask_BTS = None if mask_BTS is None else mask_BTS[:, :targets]
-            x_BTD = block.second(x_BTD, attend(query, key, value, mask_BTS, causal), modulation)
+            x_BTD = block.second(x_BTD, attend(query, key, value, mask_BTS, causal), modulation, between)
         if cache is not None and keep:
             cache.layout = cache.layout_with(layout)
         return self.norm(x_BTD)

@@ -18,22 +18,14 @@ import sensorium as sn
 from sensorium.checkpoint import PUBLISHED, Published, Rule
 from sensorium.types import Batch, ConfigError
 from sensorium.zoo.clip import vision_defaults, vision_names
-from sensorium.zoo.published import LLAMA_LAYER, filled, renamed, stack_names
+from sensorium.zoo.llama import DEFAULTS, FIXED, llama_decoder, llama_names, published_decoder, tied_head
+from sensorium.zoo.published import filled, renamed
 from sensorium.zoo.registry import Entry, register
 
-__all__ = ["llama", "llava", "llava_7b"]
+__all__ = ["llava", "llava_7b"]
 
-LLAMA_DEFAULTS = {"vocab_size": 32_000, "hidden_size": 4096, "intermediate_size": 11_008, "num_hidden_layers": 32, "num_attention_heads": 32,
-                  "rms_norm_eps": 1e-6, "hidden_act": "silu", "tie_word_embeddings": False}
 TOWER_DEFAULTS = {**vision_defaults, "hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16,
                   "image_size": 336, "patch_size": 14}
-
-
-def llama(width: int, depth: int, heads: int, hidden: int, kv_heads: int | None = None, eps: float = 1e-5, theta: float = 1e4,
-          head_width: int | None = None) -> sn.Decoder:
-    """The decoder of Llama and its kin."""
-    return sn.Decoder(sn.Stack(width=width, depth=depth, heads=heads, kv_heads=kv_heads, head_width=head_width, hidden=hidden, act="silu",
-                               gated=True, bias=False, norm="rms", eps=eps, rope_theta=theta, rule="causal"))
 
 
 def llava(image: sn.VisionEncoder, decoder: sn.Decoder, vocab: int, act: str = "gelu", bias: bool = True, skip: int = 1,
@@ -51,11 +43,11 @@ def llava(image: sn.VisionEncoder, decoder: sn.Decoder, vocab: int, act: str = "
 def llava_7b() -> sn.Model:
     """LLaVA 1.5, 7B, with the 23 of 24 picture layers that are read."""
     return llava(sn.VisionEncoder(size=336, patch=14, width=1024, depth=23, heads=16, final_norm=False),
-                 llama(4096, 32, 32, 11_008), 32_064)
+                 llama_decoder(4096, 32, 32, 11_008), 32_064)
 
 
 def _toy() -> sn.Model:
-    return llava(sn.VisionEncoder(size=16, patch=8, width=24, depth=2, heads=2, final_norm=False), llama(32, 2, 4, 48, kv_heads=2), 60)
+    return llava(sn.VisionEncoder(size=16, patch=8, width=24, depth=2, heads=2, final_norm=False), llama_decoder(32, 2, 4, 48, kv_heads=2), 60)
 
 
 def chats(samples: Sequence[int], alone: bool = False, places: int = 4) -> Batch:
@@ -74,10 +66,7 @@ def chats(samples: Sequence[int], alone: bool = False, places: int = 4) -> Batch
 
 def _spec(config: dict[str, Any]) -> sn.Model:
     vision = filled(config.get("vision_config") or {}, TOWER_DEFAULTS)
-    text = filled(config.get("text_config") or {}, LLAMA_DEFAULTS, {"hidden_act": "silu", "attention_bias": False, "mlp_bias": False})
-    rope = text.get("rope_parameters") or text.get("rope_scaling") or {}
-    if rope.get("rope_type", rope.get("type", "default")) != "default":
-        raise ConfigError(f"config.json scales rotary positions by {rope}; only the plain form is built")
+    text = filled(config.get("text_config") or {}, DEFAULTS, FIXED)
     layer = config.get("vision_feature_layer", -2)
     if not isinstance(layer, int):
         raise ConfigError(f"config.json sets vision_feature_layer to {layer!r}; only one layer is built")
@@ -85,19 +74,14 @@ def _spec(config: dict[str, Any]) -> sn.Model:
     image = sn.VisionEncoder(size=vision["image_size"], patch=vision["patch_size"], width=vision["hidden_size"], depth=depth,
                              heads=vision["num_attention_heads"], hidden=vision["intermediate_size"], act=vision["hidden_act"],
                              eps=vision["layer_norm_eps"], channels=vision["num_channels"], final_norm=False)
-    decoder = llama(text["hidden_size"], text["num_hidden_layers"], text["num_attention_heads"], text["intermediate_size"],
-                    kv_heads=text.get("num_key_value_heads"), eps=text["rms_norm_eps"], head_width=text.get("head_dim"),
-                    theta=rope.get("rope_theta", text.get("rope_theta", 1e4)))
     skip = 1 if config.get("vision_feature_select_strategy", "default") == "default" else 0
-    return llava(image, decoder, text["vocab_size"], act=config.get("projector_hidden_act", "gelu"),
+    return llava(image, published_decoder(text), text["vocab_size"], act=config.get("projector_hidden_act", "gelu"),
                  bias=config.get("multimodal_projector_bias", True), skip=skip, tied=text["tie_word_embeddings"])
 
 
 def _rules(spec: sn.Model, config: dict[str, Any]) -> dict[str, Rule]:
     names = vision_names("encoders.image", "vision_tower", spec.encoders["image"].depth, final=False)
-    names |= stack_names("decoder.read", "language_model.model.layers", spec.decoder.depth, LLAMA_LAYER, ("weight",))
-    names |= {"encoders.text.token.weight": "language_model.model.embed_tokens.weight", "heads.text.out.weight": "language_model.lm_head.weight",
-              "decoder.read.norm.weight": "language_model.model.norm.weight"}
+    names |= llama_names(spec, "language_model.")
     names |= {f"align.image.map.{mine}.{suffix}": f"multi_modal_projector.{other}.{suffix}"
               for mine, other in (("up", "linear_1"), ("down", "linear_2")) for suffix in ("weight", "bias")}
     return renamed(names)
@@ -114,7 +98,7 @@ def _rename(name: str) -> str:
 def _ignored(name: str) -> str | None:
     if name.startswith(("vision_tower.encoder.layers.", "vision_tower.post_layernorm.")):
         return "behind the picture layer that is read"
-    return "counts 0, 1, 2, ..." if name.endswith(("position_ids", "rotary_emb.inv_freq")) else None
+    return "counts 0, 1, 2, ..." if name.endswith("position_ids") else tied_head(name)
 
 
 PUBLISHED["llava"] = Published(_spec, _rules, _ignored, _rename)

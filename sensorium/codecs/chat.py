@@ -1,0 +1,121 @@
+"""Chat template: messages -> the text a chat model was trained on -> ids, with what people typed kept apart from what the template says.
+
+    messages -> typed special tokens quoted, media a mark each -> the template, in its sandbox -> split at marks -> ids
+
+A template writes a model's special tokens as text among the words of the conversation. Here the words are marked first: a name of a
+special token inside them is quoted, and becomes ordinary text again when the whole is encoded.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from sensorium.codecs.sandbox import Sandbox
+from sensorium.codecs.text import Tokenizer
+from sensorium.types import CheckpointError, ConfigError, Media, Message, assistant, user
+
+__all__ = ["ChatTemplate", "ROLES"]
+
+ROLES = ("system", "user", "assistant")
+MEDIUM = "\ufdd1"  # stands for a picture or a sound inside a message; another of the code points for a program's own use
+_PROBE = "sensoriumprobe"
+
+
+@dataclass(frozen=True)
+class ChatTemplate:
+    """How a model's conversations are written.
+
+    Args:
+        source: the template, in jinja2's language.
+        special: names that it uses for special tokens, e.g. {"bos_token": "<s>"}.
+    """
+
+    source: str
+    special: dict[str, str] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data that gives the template again."""
+        return {"source": self.source, "special": self.special}
+
+    def render(self, messages: Sequence[Message], answer: bool = True) -> str:
+        """The conversation as one text.
+
+        Args:
+            messages: with their texts as they shall stand there.
+            answer: finish with what comes before an answer.
+
+        Raises:
+            ConfigError: a role that is not known.
+            CheckpointError: the template refuses the messages, or does what it should not.
+        """
+        return self._sandbox.render(self._values([(message.role, _content(message)) for message in messages], answer))
+
+    def pieces(self, tokenizer: Tokenizer, messages: Sequence[Message], answer: bool = True) -> list[list[int] | Media]:
+        """The conversation as ids, interrupted by its media: each stands where it stood in its message."""
+        guard = self._guard(tokenizer)
+        said = []
+        for message in messages:
+            typed = tokenizer if message.role == "assistant" else guard  # a model may have marked its own thoughts, and templates look for that
+            said.append((message.role, typed.quoted(_content(message))))
+        text = self._sandbox.render(self._values(said, answer))
+        media = [part for message in messages for part in message.parts if isinstance(part, Media)]
+        texts = text.split(MEDIUM)
+        if len(texts) != len(media) + 1:
+            raise CheckpointError(f"the chat template shows {len(texts) - 1} of {len(media)} pictures or sounds; give them in another turn")
+        out: list[list[int] | Media] = [guard.encode(texts[0], special=True)]
+        for medium, after in zip(media, texts[1:], strict=True):
+            out += [medium, guard.encode(after, special=True)]
+        return [piece for piece in out if isinstance(piece, Media) or piece]
+
+    def ids(self, tokenizer: Tokenizer, messages: Sequence[Message], answer: bool = True) -> list[int]:
+        """The same for a conversation in text alone."""
+        pieces = self.pieces(tokenizer, messages, answer)
+        if any(isinstance(piece, Media) for piece in pieces):
+            raise ConfigError("the conversation holds media; use ChatTemplate.pieces")
+        return pieces[0] if pieces else []
+
+    def end(self, tokenizer: Tokenizer) -> str | None:
+        """Name of the special token that follows an answer; None where there is none."""
+        names = "|".join(re.escape(name) for name in sorted(self._guard(tokenizer).specials, key=len, reverse=True))
+        found = re.match(rf"\s*({names})", self._sample.rpartition(_PROBE)[2]) if names else None
+        return found[1] if found else None
+
+    @cached_property
+    def _sandbox(self) -> Sandbox:
+        return Sandbox(self.source)
+
+    @cached_property
+    def _guards(self) -> WeakKeyDictionary[Tokenizer, Tokenizer]:
+        return WeakKeyDictionary()
+
+    @cached_property
+    def _sample(self) -> str:
+        """A question and its answer, to see what the template puts around them."""
+        try:
+            return self.render([user(_PROBE), assistant(_PROBE)], answer=False)
+        except CheckpointError:
+            return ""
+
+    def _guard(self, tokenizer: Tokenizer) -> Tokenizer:
+        """The tokenizer with every token special that this template writes: some models' turns are marked by tokens not called special."""
+        if tokenizer not in self._guards:
+            shown = self.source + self._sample
+            self._guards[tokenizer] = tokenizer.guarding(name for name in tokenizer.added if name.strip() and name in shown)
+        return self._guards[tokenizer]
+
+    def _values(self, said: list[tuple[str, str]], answer: bool) -> dict[str, Any]:
+        unknown = sorted({role for role, _ in said} - set(ROLES))
+        if unknown:
+            raise ConfigError(f"a message has the role {unknown[0]!r}, wanted one of {', '.join(ROLES)}")
+        messages = [{"role": role, "content": content} for role, content in said]
+        return {**self.special, "messages": messages, "add_generation_prompt": answer, "tools": None, "documents": None}
+
+
+def _content(message: Message) -> str:
+    """A message's parts as one text, a line each; a medium is a mark."""
+    return "\n".join(MEDIUM if isinstance(part, Media) else part.text.replace(MEDIUM, "\ufffd") for part in message.parts)

@@ -1,0 +1,158 @@
+"""Sentences out of running text, as it arrives: where one ends, what of it can be said, which language it is in, and where a clause ends.
+
+    pieces of text -> sentences() -> plain() -> language() -> a codec's words -> clauses()
+
+English and Chinese marks; abbreviations, initials, decimals, ellipses and quotes do not end a sentence too early.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator
+
+from sensorium.codecs.mandarin import HAN
+
+__all__ = ["clauses", "language", "plain", "sentences"]
+
+LONGEST = 600  # characters; what runs on longer is cut at its last clause or space
+_CLOSERS = "\"'”’)\\]」』】》）"
+_STOP = re.compile(rf"[.!?。！？…]+[{_CLOSERS}]*|\n+")
+_NEVER_LAST = set(("mr mrs ms dr prof sr jr st gen col lt sgt capt rev hon gov sen rep vs fig vol no approx dept mt e.g i.e cf al "
+                   "jan feb mar apr jun jul aug sep sept oct nov dec").split())
+_BULLET = re.compile(r"\s*(?:[-*•#>]|\d+[.)])\s")
+_CLAUSE = re.compile(rf"[,;:，；：、—…][{_CLOSERS}]*\s*|[.!?。！？]+[{_CLOSERS}]*\s+|\s+(?=[(（])|(?<=[)）])\s*")
+_JOINERS = re.compile(r"\s+(?=(?:and|but|or|so|because|that|which|who|when|where|while|if|as|than|to|with|for|from|in|on|at|of|by|into)\s)")
+_MARKUP = [(re.compile(pattern), made) for pattern, made in [
+    (r"!?\[([^\]]*)\]\([^)]*\)", r"\1"), (r"^\s{0,3}#{1,6}\s+", ""), (r"^\s*[-*•>]+\s+", ""), (r"^\s*\d+[.)]\s+(?=\D)", ""),
+    (r"(\*\*|__|~~)(.+?)\1", r"\2"), (r"(?<!\w)[*_](\S[^*_]*?)[*_](?!\w)", r"\1"), (r"`+", ""), (r"</?[A-Za-z][^<>]{0,80}>", " "), (r"^\s*([-=*_]\s?){3,}$", ""),
+]]
+
+
+def sentences(pieces: Iterable[str]) -> Iterator[str]:
+    """Sentences of a text that arrives in pieces, each as soon as its end is certain."""
+    held = ""
+    for piece in pieces:
+        held += piece
+        start = 0
+        for end in _ends(held, closed=False):
+            if held[start:end].strip():
+                yield held[start:end].strip()
+            start = end
+        held = held[start:]
+    start = 0
+    for end in [*_ends(held, closed=True), len(held)]:
+        if held[start:end].strip():
+            yield held[start:end].strip()
+        start = end
+
+
+def _ends(text: str, closed: bool) -> Iterator[int]:
+    """Places just after each sentence; `closed`: no more text will follow."""
+    start = 0
+    for match in _STOP.finditer(text):
+        while match.end() - start > LONGEST:
+            start = _cut(text, start)
+            yield start
+        if match.end() == len(text) and not closed:
+            break
+        verdict = _is_end(text, start, match, closed)
+        if verdict is None:
+            break
+        if verdict:
+            start = match.end()
+            yield start
+    while len(text) - start > LONGEST:
+        start = _cut(text, start)
+        yield start
+
+
+def _cut(text: str, start: int) -> int:
+    """A place to cut a text that has run on: after its last clause, else its last space, else anywhere."""
+    part = text[start: start + LONGEST]
+    marks = [match.end() for match in _CLAUSE.finditer(part) if match.end() > LONGEST // 4]
+    space = part.rfind(" ")
+    return start + (marks[-1] if marks else space if space > LONGEST // 4 else LONGEST)
+
+
+def _is_end(text: str, start: int, match: re.Match, closed: bool) -> bool | None:
+    """Whether a sentence ends with this mark; None if what follows is needed to tell."""
+    mark, rest = match[0], text[match.end(): match.end() + 80]
+    if mark[0] == "\n":
+        short = match.start() - (text.rfind("\n", 0, match.start()) + 1) < 60
+        return len(mark) > 1 or short or bool(_BULLET.match(rest)) or (None if not rest and not closed else False)
+    if mark[0] in "。！？":
+        return True
+    if rest and not rest[0].isspace() and not re.match(f"[{HAN}]", rest[0]):
+        return False
+    following = rest.lstrip()
+    if not following:
+        return True if closed else None
+    if following[0].islower():
+        return False
+    if mark[0] == "…":
+        return rest[0].isspace()
+    if mark[0] != "." or mark.startswith(".."):
+        return True
+    word = re.search(r"\S*$", text[start: match.start()][-40:])[0].lstrip("\"'“‘(")
+    lone = len(word) == 1 and word.isupper() and word != "I"
+    listed = word.isdecimal() and not text[start: match.start()].strip()[: -len(word)]
+    return not (lone or listed or word.lower() in _NEVER_LAST)
+
+
+def plain(text: str) -> str:
+    """What can be said of a sentence: without markup, emoji, control characters and full-width forms."""
+    for pattern, made in _MARKUP:
+        text = pattern.sub(made, text)
+    text = "".join(" " if letter.isspace() else letter for letter in text if letter.isspace() or _said(letter))
+    text = re.sub(r"[Ａ-Ｚａ-ｚ０-９％＄＋＝]", lambda m: unicodedata.normalize("NFKC", m[0]), text)
+    return re.sub(r"\s+", " ", text).strip()
+
+
+def _said(letter: str) -> bool:
+    kind = unicodedata.category(letter)
+    return kind[0] in "LMNPZ" and not 0xFE00 <= ord(letter) <= 0xFE0F or kind in ("Sc", "Sm") or letter in "°^`~|©®™"
+
+
+def language(text: str) -> str:
+    """"zh" if a text holds at least as many Chinese characters as words in Latin letters (and any at all), else "en"."""
+    han = len(re.findall(f"[{HAN}]", text))
+    return "zh" if han and han >= len(re.findall(r"[A-Za-z]+", text)) else "en"
+
+
+def clauses(text: str, longest: int, measure: Callable[[str], int], first: int | None = None) -> Iterator[str]:
+    """A sentence in pieces of at most `longest` by `measure`, cut where a voice would pause anyway.
+
+    Args:
+        first: the most for the first piece, so that it can be heard early; a clause just over it is left whole.
+    """
+    limit = first or longest
+    while text:
+        if measure(text) <= limit * (1.5 if limit == first else 1):
+            yield text
+            return
+        end = _fit(text, limit, measure)
+        if end is None and limit == first:  # no good place near: better late than broken
+            limit = longest
+            continue
+        end = end or _anywhere(text, limit, measure)
+        yield text[:end].strip()
+        text, limit = text[end:].strip(), longest
+
+
+def _fit(text: str, limit: int, measure: Callable[[str], int]) -> int | None:
+    """The last place within the limit to cut: after a clause, else before a joining word."""
+    for pattern in (_CLAUSE, _JOINERS):
+        fits = [m.end() for m in pattern.finditer(text) if 0 < m.end() < len(text)]
+        fits = [end for end in fits if measure(text[:end]) <= limit]
+        if fits and measure(text[: fits[-1]]) >= limit / 4:
+            return fits[-1]
+    return None
+
+
+def _anywhere(text: str, limit: int, measure: Callable[[str], int]) -> int:
+    end = len(text)
+    while end > 1 and measure(text[:end]) > limit:
+        space = text.rfind(" ", 1, end - 1)
+        end = space if space > end // 2 else end // 2
+    return end

@@ -1,0 +1,286 @@
+"""GGUF: llama.cpp's one-file format, read as a published Llama: settings, tensors, tokenizer and chat template out of one file.
+
+    magic, version, counts | settings (key, type, value) | tensors (name, sizes, type, offset) | padding | data
+
+The header is walked here, and every length, count and offset in it is held against the file's size before it is used; the ``gguf``
+library knows the number formats and turns them into floats, a tensor at a time.
+
+Source: github.com/ggml-org/ggml, docs/gguf.md.
+"""
+
+from __future__ import annotations
+
+import math
+import mmap
+import re
+import struct
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tokenizers
+import torch
+from tokenizers import decoders, models, pre_tokenizers, processors
+
+from sensorium.formats import FORMATS, Format, LazyTensors, PublishedFiles
+from sensorium.layers.positions import Rope, RopeScaling
+from sensorium.types import CheckpointError
+
+__all__ = ["rebuild_tokenizer", "read_gguf"]
+
+MOST = {"settings": 1 << 16, "tensors": 1 << 16, "items": 1 << 24, "axes": 4}
+NUMBERS = dict(enumerate("BbHhIif?", 0)) | {10: "Q", 11: "q", 12: "d"}
+STRING, ARRAY = 8, 9
+CONTROL, USER_DEFINED = 3, 4
+
+NAMES = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
+LAYER = {"attn_norm": "input_layernorm", "attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj", "attn_v": "self_attn.v_proj",
+         "attn_output": "self_attn.o_proj", "ffn_norm": "post_attention_layernorm", "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj",
+         "ffn_down": "mlp.down_proj"}
+
+_DIGITS = [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+_LLAMA3 = [pre_tokenizers.Split(tokenizers.Regex(
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"), "isolated"),
+    pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+PRE_TOKENIZERS = {"smollm": _DIGITS, "starcoder": _DIGITS, "refact": _DIGITS, "gpt-2": _DIGITS[1:], "llama-bpe": _LLAMA3, "llama3": _LLAMA3}
+
+
+class _Header:
+    """Walks a header; refuses to step past the end of the file."""
+
+    def __init__(self, path: Path) -> None:
+        self.name, self.at = path.name, 0
+        try:
+            with open(path, "rb") as file:
+                self.bytes = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"{path} cannot be read ({error}); wanted a GGUF file") from error
+
+    def refuse(self, what: str) -> CheckpointError:
+        return CheckpointError(f"{self.name} is not a whole GGUF file: {what}; fetch it again")
+
+    def take(self, size: int, what: str) -> int:
+        """Step over ``size`` bytes; where they began."""
+        if size > len(self.bytes) - self.at:
+            raise self.refuse(f"{what} takes {size:,} bytes at {self.at:,}, but the file has {len(self.bytes):,}")
+        self.at += size
+        return self.at - size
+
+    def number(self, form: str, what: str) -> Any:
+        return struct.unpack_from(f"<{form}", self.bytes, self.take(struct.calcsize(f"<{form}"), what))[0]
+
+    def count(self, form: str, what: str) -> int:
+        count = self.number(form, f"the number of {what}")
+        if count > MOST[what]:
+            raise self.refuse(f"it says it has {count:,} {what}, wanted at most {MOST[what]:,}")
+        return count
+
+    def text(self, what: str) -> str:
+        size = self.number("Q", what)
+        start = self.take(size, what)
+        return self.bytes[start : start + size].decode("utf-8", "replace")
+
+    def value(self, kind: int, what: str) -> Any:
+        if kind == STRING:
+            return self.text(what)
+        if kind == ARRAY:
+            inner, count = self.number("I", what), self.count("Q", "items")
+            if inner == STRING:
+                return [self.text(what) for _ in range(count)]
+            form = f"<{count}{self._form(inner, what)}"
+            return list(struct.unpack_from(form, self.bytes, self.take(struct.calcsize(form), what)))
+        return self.number(self._form(kind, what), what)
+
+    def _form(self, kind: int, what: str) -> str:
+        if kind not in NUMBERS:
+            raise self.refuse(f"{what} has a value of type {kind}, which is not known here")
+        return NUMBERS[kind]
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """Where a tensor lies: its shape (rows first), number format, and bytes."""
+
+    shape: tuple[int, ...]
+    kind: Any
+    start: int
+    row_bytes: int
+
+
+def _walk(header: _Header) -> tuple[dict[str, Any], dict[str, _Stored]]:
+    """Settings, and where the tensors lie."""
+    if header.bytes[:4] != b"GGUF":
+        raise header.refuse(f"it begins with {header.bytes[:4]!r}")
+    header.take(4, "the magic")
+    if (version := header.number("I", "the version")) not in (2, 3):
+        raise header.refuse(f"version {version}, wanted 2 or 3")
+    tensors, settings = header.count("Q", "tensors"), header.count("Q", "settings")
+    meta = {}
+    for _ in range(settings):
+        key = header.text("a setting's name")
+        meta[key] = header.value(header.number("I", key), key)
+    infos = []
+    for _ in range(tensors):
+        name = header.text("a tensor's name")
+        sizes = tuple(header.number("Q", name) for _ in range(header.count("I", "axes")))
+        infos.append((name, sizes[::-1], header.number("I", name), header.number("Q", name)))
+    alignment = meta.get("general.alignment", 32)
+    if not isinstance(alignment, int) or alignment < 1:
+        raise header.refuse(f"alignment {alignment!r}")
+    start, total, stored = -(-header.at // alignment) * alignment, 0, {}
+    for name, shape, kind, offset in infos:
+        place = _stored(header, name, shape, kind, start + offset)
+        total += math.prod(shape[:-1]) * place.row_bytes
+        if name in stored or total > len(header.bytes):
+            raise header.refuse(f"{name} stands there twice, or its bytes belong to several tensors")
+        stored[name] = place
+    return meta, stored
+
+
+def _stored(header: _Header, name: str, shape: tuple[int, ...], kind: int, start: int) -> _Stored:
+    from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
+
+    if kind not in GGMLQuantizationType.__members__.values():
+        raise header.refuse(f"{name} is of number format {kind}, which is not known here")
+    block, size = GGML_QUANT_SIZES[GGMLQuantizationType(kind)]
+    if not shape or 0 in shape or shape[-1] % block:
+        raise header.refuse(f"{name} has sizes {shape}, wanted rows of blocks of {block}")
+    row_bytes = shape[-1] // block * size
+    bytes_ = math.prod(shape[:-1]) * row_bytes
+    if start + bytes_ > len(header.bytes):
+        raise header.refuse(f"{name} takes {bytes_:,} bytes at {start:,}, but the file has {len(header.bytes):,}")
+    return _Stored(shape, GGMLQuantizationType(kind), start, row_bytes)
+
+
+def _floats(header: _Header, stored: _Stored, heads: int | None = None) -> torch.Tensor:
+    """A tensor as float32; with ``heads``, llama.cpp's order of each head's rows (pairs side by side) is undone."""
+    from gguf.quants import dequantize
+
+    raw = np.frombuffer(header.bytes, np.uint8, math.prod(stored.shape[:-1]) * stored.row_bytes, stored.start)
+    try:
+        values = dequantize(raw.reshape(*stored.shape[:-1], stored.row_bytes), stored.kind)
+    except NotImplementedError as error:
+        raise CheckpointError(f"{header.name} holds numbers of format {stored.kind.name}, which the gguf library does not turn back") from error
+    values = torch.from_numpy(np.array(values, np.float32).reshape(stored.shape))
+    if heads is None:
+        return values
+    return values.unflatten(0, (heads, -1, 2)).transpose(1, 2).flatten(0, 2)
+
+
+def _config(header: _Header, meta: dict[str, Any], stored: dict[str, _Stored]) -> dict[str, Any]:
+    """The settings as config.json would name them."""
+    kind = meta.get("general.architecture")
+    if kind != "llama" or meta.get("llama.expert_count"):
+        raise CheckpointError(f"{header.name} holds a {kind!r} model" + (" of experts" if kind == "llama" else "") + "; only plain 'llama' is read")
+    wanted = ["llama.embedding_length", "llama.block_count", "llama.feed_forward_length", "llama.attention.head_count",
+              "llama.attention.layer_norm_rms_epsilon"]
+    lacking = [key for key in wanted if not isinstance(meta.get(key), (int, float))] + [n for n in ["token_embd.weight"] if n not in stored]
+    if lacking:
+        raise header.refuse(f"it lacks {', '.join(lacking)}")
+    width, depth, hidden, heads, eps = (meta[key] for key in wanted)
+    config = {
+        "model_type": "llama", "hidden_size": width, "num_hidden_layers": depth, "intermediate_size": hidden, "num_attention_heads": heads,
+        "num_key_value_heads": meta.get("llama.attention.head_count_kv", heads), "vocab_size": stored["token_embd.weight"].shape[0],
+        "rms_norm_eps": _short(eps), "max_position_embeddings": meta.get("llama.context_length"),
+        "tie_word_embeddings": "output.weight" not in stored, "attention_bias": "blk.0.attn_q.bias" in stored,
+        "mlp_bias": "blk.0.ffn_up.bias" in stored, "rope_theta": _short(meta.get("llama.rope.freq_base", 1e4)),
+        "head_dim": meta.get("llama.attention.key_length") or width // max(heads, 1),
+        **{f"{name}_token_id": meta.get(f"tokenizer.ggml.{name}_token_id") for name in ("bos", "eos")}}
+    turned = meta.get("llama.rope.dimension_count", config["head_dim"])
+    if turned != config["head_dim"]:
+        raise CheckpointError(f"{header.name} turns {turned} of {config['head_dim']} numbers of a head; only models that turn all are read")
+    scaling = meta.get("llama.rope.scaling.type", "linear" if "llama.rope.scale_linear" in meta else "none")
+    if scaling != "none":
+        config["rope_scaling"] = {"rope_type": scaling, "factor": meta.get("llama.rope.scaling.factor", meta.get("llama.rope.scale_linear"))}
+    elif "rope_freqs.weight" in stored:
+        config["rope_scaling"] = _by_wave(_floats(header, stored["rope_freqs.weight"]), config, header.name)
+    return config
+
+
+def _short(value: float) -> float:
+    """A stored float32 as the number that was meant: 1e-05, not 9.999999747378752e-06."""
+    return float(str(np.float32(value)))
+
+
+def _by_wave(factor: torch.Tensor, config: dict[str, Any], name: str) -> dict[str, Any]:
+    """Llama 3's scaling from the table that it left: what each wave was slowed by."""
+    rope = {"rope_type": "llama3", "factor": float(factor.max()), "original_max_position_embeddings": 8192, "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0}
+    plain = Rope(config["head_dim"], theta=config["rope_theta"]).frequencies()
+    wanted = plain / RopeScaling(rope["factor"], context=8192).slowed(plain)
+    if factor.shape != wanted.shape or not torch.allclose(factor, wanted, rtol=1e-4):
+        raise CheckpointError(f"{name} slows its rotary positions in a way that is not Llama 3's; it is not read")
+    return rope
+
+
+def rebuild_tokenizer(meta: dict[str, Any]) -> str | None:
+    """The text of tokenizer.json, from a GGUF's settings; None where they hold no tokenizer.
+
+    Raises:
+        CheckpointError: a tokenizer of a kind that cannot be rebuilt.
+    """
+    kind, pre = meta.get("tokenizer.ggml.model"), meta.get("tokenizer.ggml.pre", "gpt-2")
+    if kind is None:
+        return None
+    if kind != "gpt2" or pre not in PRE_TOKENIZERS:
+        raise CheckpointError(f"the GGUF's tokenizer is {kind!r} with pre-tokenizer {pre!r}; only 'gpt2' with {', '.join(PRE_TOKENIZERS)} "
+                              "can be rebuilt; put the model's tokenizer.json beside it")
+    tokens, kinds = meta.get("tokenizer.ggml.tokens", []), meta.get("tokenizer.ggml.token_type", [])
+    merges = [tuple(pair.split(" ", 1)) for pair in meta.get("tokenizer.ggml.merges", [])]
+    try:
+        inner = tokenizers.Tokenizer(models.BPE({token: i for i, token in enumerate(tokens)}, merges, ignore_merges=pre.startswith("llama")))
+    except Exception as error:  # noqa: BLE001 (the library raises plain Exception, and nothing else)
+        raise CheckpointError(f"the GGUF's tokenizer does not hold together ({str(error)[:80]}); fetch it again") from error
+    inner.pre_tokenizer = pre_tokenizers.Sequence(PRE_TOKENIZERS[pre])
+    inner.decoder = decoders.ByteLevel()
+    added = [(token, kind) for token, kind in zip(tokens, kinds) if kind in (CONTROL, USER_DEFINED)]
+    inner.add_tokens([tokenizers.AddedToken(token, special=kind == CONTROL, normalized=False) for token, kind in added])
+    bos = meta.get("tokenizer.ggml.bos_token_id")
+    if meta.get("tokenizer.ggml.add_bos_token") and isinstance(bos, int) and bos < len(tokens):
+        inner.post_processor = processors.TemplateProcessing(single=[tokens[bos], "$A"], special_tokens=[(tokens[bos], bos)])
+    return inner.to_str()
+
+
+def read_gguf(path: Path) -> PublishedFiles:
+    """Read a GGUF file, or the folder that holds one.
+
+    Raises:
+        CheckpointError: torn, lying about its sizes, or of a kind that is not read.
+    """
+    path = path if path.is_file() else _only(path)
+    header = _Header(path)
+    meta, stored = _walk(header)
+    config = _config(header, meta, stored)
+    heads = {"attn_q": config["num_attention_heads"], "attn_k": config["num_key_value_heads"]}
+    makers = {}
+    for name, place in stored.items():
+        found = re.fullmatch(r"blk\.(\d+)\.(\w+)\.(weight|bias)", name)
+        part = found.group(2) if found else name.rpartition(".")[0]
+        if found and part in LAYER:
+            name = f"model.layers.{found.group(1)}.{LAYER[part]}.{found.group(3)}"
+        elif part in NAMES:
+            name = name.replace(part, NAMES[part], 1)
+        makers[name] = partial(_floats, header, place, heads.get(part))
+    tokens = meta.get("tokenizer.ggml.tokens", [])
+    ids = {short: meta.get(f"tokenizer.ggml.{name}_token_id")
+           for short, name in (("bos", "bos"), ("eos", "eos"), ("pad", "padding"), ("unk", "unknown"))}
+    special = {name: tokens[number] for name, number in ids.items() if isinstance(number, int) and number < len(tokens)}
+    beside = path.parent / "tokenizer.json"
+    return PublishedFiles(config, LazyTensors(makers), lambda: beside.read_text("utf-8") if beside.is_file() else rebuild_tokenizer(meta),
+                          meta.get("tokenizer.chat_template"), special)
+
+
+def _only(folder: Path) -> Path:
+    paths = sorted(folder.glob("*.gguf"))
+    if len(paths) > 1:
+        raise CheckpointError(f"{folder} holds {', '.join(path.name for path in paths)}; name one of them")
+    return paths[0]
+
+
+def _claims(path: Path) -> bool:
+    return path.suffix == ".gguf" if path.is_file() else path.is_dir() and any(path.glob("*.gguf"))
+
+
+FORMATS["GGUF"] = Format(_claims, read_gguf)
