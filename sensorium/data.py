@@ -40,6 +40,7 @@ class Segment:
     inputs: list[tuple[str, torch.Tensor]] = field(default_factory=list)
     outputs: list[tuple[str, torch.Tensor, int, int]] = field(default_factory=list)
     embeds: list[int] = field(default_factory=list)
+    latest: int = -1  # the last medium that enters by cross-attention: what the places from here on see
 
     def __len__(self) -> int:
         return len(self.token)
@@ -50,12 +51,12 @@ class Packer:
     """Turns samples of arrays into packed batches.
 
     Args:
-        places: modality -> tokens that a read medium takes; 0 enters by cross-attention and leaves only its marker.
+        places: modality -> tokens that a read medium takes; 0 enters by cross-attention and leaves only its marker, if it has one.
         row: most places in a row.
         embed: id put after every context part; its state is the joint embedding of all before it. None: none.
         say: id put before a target text. None: the text follows directly.
         end: id put after a target text.
-        markers: modality -> id that stands for a medium which takes no places (Flamingo's <image>).
+        markers: modality -> id that stands for a medium which takes no places (Flamingo's <image>); without one it is simply seen from there on.
         axes: give every place (time, row, column) coordinates for multi-axis rotary positions.
     """
 
@@ -116,23 +117,23 @@ class Packer:
         out.inputs.append((item.modality, item.value))
         count = self.places[item.modality]
         if count == 0:
-            self._put(out, self.markers.get(item.modality, 0), sees=len(out.inputs) - 1)
+            out.latest = len(out.inputs) - 1
+            if item.modality in self.markers:
+                self._put(out, self.markers[item.modality])
             return
         start, side, span = len(out), max(round(count**0.5), 1), len(out.inputs)
         for index in range(count):
             self._put(out, 0, 1 + MODALITIES.index(item.modality), span, (start, start + index // side, start + index % side))
 
     @staticmethod
-    def _put(out: Segment, token: int, media: int = 0, span: int = 0, axes: tuple[int, int, int] | None = None,
-             sees: int | None = None) -> None:
+    def _put(out: Segment, token: int, media: int = 0, span: int = 0, axes: tuple[int, int, int] | None = None) -> None:
         place = len(out)
-        before = out.sees[-1] if out.sees else -1
         out.token.append(token)
         out.media.append(media)
         out.span.append(span)
         out.label.append(-100)
         out.axes.append(axes or (place, place, place))
-        out.sees.append(before if sees is None else sees)
+        out.sees.append(out.latest)
 
     def pack(self, segments: Sequence[Segment], pairs: dict[str, list[int]] | None = None, group: list[int] | None = None,
              alone: bool = False) -> Batch:

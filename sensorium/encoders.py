@@ -1,10 +1,11 @@
 """Encoders: arrays or token ids in, features (B, P, D) out.
 
-Letters: B batch, C channels, H W pixels, P patches, T length, D width.
+Letters: B batch, C channels, H W pixels, P patches, T length, M mel bins, F frames, D width.
 
     VisionEncoder    pixels -> patches -> transformer          CLIP, SigLIP, LLaVA, Flamingo
     MobileEncoder    pixels -> light convolutions              EfficientNet-Lite, nano
-    TextEncoder      ids -> embeddings + places -> transformer CLIP, SigLIP
+    AudioEncoder     log-mel -> convolutions -> transformer    Whisper
+    TextEncoder      ids -> embeddings + places -> transformer CLIP, SigLIP, BERT
     Vocabulary       ids -> embeddings                         what a decoder reads
     LabelEncoder     class -> one embedding                    DiT
 """
@@ -15,13 +16,16 @@ from dataclasses import KW_ONLY, dataclass
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from sensorium.layers.convolutions import InvertedNet
+from sensorium.layers.masks import key_mask
+from sensorium.layers.positions import sinusoids
 from sensorium.layers.stack import Stack
 from sensorium.spec import Spec
 from sensorium.types import Features, ShapeError
 
-__all__ = ["LabelEncoder", "MobileEncoder", "TextEncoder", "VisionEncoder", "Vocabulary"]
+__all__ = ["AudioEncoder", "LabelEncoder", "MobileEncoder", "TextEncoder", "VisionEncoder", "Vocabulary"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -150,6 +154,65 @@ class MobileEncoderNet(nn.Module):
 
 
 @dataclass(frozen=True, repr=False)
+class AudioEncoder(Spec):
+    """A transformer over the spectrogram of a sound: two convolutions, of which the second halves the frames, and fixed sinusoids as places.
+
+    Args:
+        mels: M, mel bins of a frame.
+        frames: longest sound; Whisper's is 3,000 frames, a hundred a second.
+        width, depth, heads, hidden: of the transformer; keys have no bias.
+
+    Source: Whisper (2212.04356), section 2.2.
+    """
+
+    _: KW_ONLY
+    mels: int = 80
+    frames: int = 3000
+    width: int
+    depth: int
+    heads: int
+    hidden: int | None = None
+
+    @property
+    def patches(self) -> int:
+        """Positions in the output."""
+        return self.frames // 2
+
+    @property
+    def stack(self) -> Stack:
+        """The transformer inside."""
+        return Stack(self.width, self.depth, self.heads, hidden=self.hidden, key_bias=False)
+
+    def check(self) -> list[str]:
+        odd = self.frames % 2 or self.width % 2
+        return [f"frames {self.frames} and width {self.width} are halved; wanted even numbers"] if odd else []
+
+    def build(self) -> AudioEncoderNet:
+        return AudioEncoderNet(self)
+
+
+class AudioEncoderNet(nn.Module):
+    """The module of :class:`AudioEncoder`."""
+
+    def __init__(self, spec: AudioEncoder) -> None:
+        super().__init__()
+        self.spec = spec
+        self.first = nn.Conv1d(spec.mels, spec.width, 3, padding=1)
+        self.second = nn.Conv1d(spec.width, spec.width, 3, stride=2, padding=1)
+        self.stack = spec.stack.build()
+
+    def forward(self, mel_BMF: torch.Tensor) -> Features:
+        """Encode log-mel spectrograms of the spec's number of frames, or fewer."""
+        shape = tuple(mel_BMF.shape)
+        if len(shape) != 3 or shape[1] != self.spec.mels or not 0 < shape[2] <= self.spec.frames or shape[2] % 2:
+            raise ShapeError(f"the audio encoder got {shape}, wanted (B, {self.spec.mels}, F) with F even and at most {self.spec.frames}; "
+                             "cut the sound into pieces")
+        x_BPD = F.gelu(self.second(F.gelu(self.first(mel_BMF)))).transpose(1, 2)
+        cosine, sine = sinusoids(torch.arange(x_BPD.shape[1], device=x_BPD.device), self.spec.width, shift=1).chunk(2, dim=-1)
+        return Features(self.stack(x_BPD + torch.cat([sine, cosine], dim=-1).to(x_BPD.dtype)))
+
+
+@dataclass(frozen=True, repr=False)
 class TextEncoder(Spec):
     """A text transformer with learned places.
 
@@ -158,6 +221,9 @@ class TextEncoder(Spec):
         width, depth, heads, hidden, act, eps: of the transformer.
         causal: each token sees only what came before (CLIP).
         end: id whose first occurrence is the last token (CLIP); None takes the last place (SigLIP).
+        pad: id that fills short texts up and that nobody sees (BERT); None: padding is seen, or stands behind the end.
+        kinds: learned kinds of text, of which the first is added to every token (BERT's token types).
+        post_norm: normalise the embeddings, and after each half of a layer instead of before (BERT).
     """
 
     _: KW_ONLY
@@ -171,12 +237,18 @@ class TextEncoder(Spec):
     eps: float = 1e-5
     causal: bool = True
     end: int | None = None
+    pad: int | None = None
+    kinds: int = 0
+    post_norm: bool = False
 
     @property
     def stack(self) -> Stack:
         """The transformer inside."""
         return Stack(self.width, self.depth, self.heads, hidden=self.hidden, act=self.act, eps=self.eps,
-                     rule="causal" if self.causal else "full")
+                     rule="causal" if self.causal else "full", post_norm=self.post_norm, final_norm=not self.post_norm)
+
+    def check(self) -> list[str]:
+        return ["pad hides padding from everyone, which causal=True has no need of; set one of them"] if self.causal and self.pad is not None else []
 
     def build(self) -> TextEncoderNet:
         return TextEncoderNet(self)
@@ -191,14 +263,20 @@ class TextEncoderNet(nn.Module):
         self.token = nn.Embedding(spec.vocab, spec.width)
         self.position = nn.Parameter(torch.randn(spec.context, spec.width) * 0.01)
         nn.init.normal_(self.token.weight, std=0.02)
+        self.kind = nn.Parameter(torch.randn(spec.kinds, spec.width) * 0.01) if spec.kinds else None
+        self.norm = nn.LayerNorm(spec.width, eps=spec.eps) if spec.post_norm else nn.Identity()
         self.stack = spec.stack.build()
 
     def forward(self, token_BT: torch.Tensor) -> Features:
         """Encode ids, padded on the right (what stands after the end token is never seen by it)."""
         _check_tokens(token_BT, self.spec.context)
-        x_BTD = self.stack(self.token(token_BT) + self.position[: token_BT.shape[1]])
+        x_BTD = self.token(token_BT) + self.position[: token_BT.shape[1]]
+        if self.kind is not None:
+            x_BTD = x_BTD + self.kind[0]
+        kept_BT = None if self.spec.pad is None else token_BT != self.spec.pad
+        x_BTD = self.stack(self.norm(x_BTD), mask_BTS=None if kept_BT is None or bool(kept_BT.all()) else key_mask(kept_BT))
         last_B = None if self.spec.end is None else (token_BT == self.spec.end).int().argmax(dim=-1)
-        return Features(x_BTD, last_B)
+        return Features(x_BTD, last_B, kept_BT)
 
 
 @dataclass(frozen=True, repr=False)
@@ -209,11 +287,13 @@ class Vocabulary(Spec):
         size: ids known.
         width: D.
         std: of the initial weights.
+        places: learned places, added to the embeddings; None has none (rotary decoders).
     """
 
     size: int
     width: int
     std: float = 0.02
+    places: int | None = None
 
     def build(self) -> VocabularyNet:
         return VocabularyNet(self)
@@ -227,10 +307,18 @@ class VocabularyNet(nn.Module):
         self.spec = spec
         self.token = nn.Embedding(spec.size, spec.width)
         nn.init.normal_(self.token.weight, std=spec.std)
+        self.position = nn.Parameter(torch.randn(spec.places, spec.width) * spec.std) if spec.places else None
 
-    def forward(self, token_BT: torch.Tensor) -> Features:
-        """(B, T) ids -> features."""
-        return Features(self.token(token_BT))
+    def forward(self, token_BT: torch.Tensor, position: torch.Tensor | int = 0) -> Features:
+        """(B, T) ids -> features; ``position``: the place of each id, (B, T), or of the first."""
+        x_BTD = self.token(token_BT)
+        if self.position is None:
+            return Features(x_BTD)
+        if isinstance(position, int):
+            position = torch.arange(position, position + token_BT.shape[1], device=token_BT.device)
+        if int(position.max()) >= self.spec.places:
+            raise ShapeError(f"a text reaches place {int(position.max())}, but the vocabulary has {self.spec.places} places; shorten it")
+        return Features(x_BTD + self.position[position])
 
 
 @dataclass(frozen=True, repr=False)

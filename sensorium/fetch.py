@@ -25,7 +25,7 @@ from pathlib import Path
 
 from sensorium.types import MediaError
 
-__all__ = ["fetch", "find_in_indexes", "npm_registry", "npm_url", "NPM_DEFAULT", "PYTHON_DEFAULT", "python_indexes", "sha256_of"]
+__all__ = ["fetch", "find_in_indexes", "NPM_DEFAULT", "npm_registry", "npm_url", "PYTHON_DEFAULT", "python_indexes", "sha256_of"]
 
 NPM_DEFAULT = "https://registry.npmjs.org"
 PYTHON_DEFAULT = "https://pypi.org/simple"

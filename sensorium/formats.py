@@ -9,6 +9,8 @@ Tensors are read when they are asked for; headers are checked against the file's
 from __future__ import annotations
 
 import json
+import mmap
+import struct
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 
 from sensorium.types import CheckpointError
 
-__all__ = ["Format", "FORMATS", "LazyTensors", "PublishedFiles", "read_published", "read_tensors"]
+__all__ = ["Format", "FORMATS", "LazyTensors", "PublishedFiles", "read_published", "read_tensors", "Walker"]
 
 REFUSED = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 
@@ -113,6 +115,45 @@ def _open_tensors(path: Path) -> LazyTensors:
         return LazyTensors({name: partial(file.get_tensor, name) for name in file.keys()})  # noqa: SIM118 (not a dict)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path.name} is not a whole safetensors file ({str(error)[:80]}); fetch it again") from error
+
+
+class Walker:
+    """Walks the header of a binary file, and refuses to step past the file's end.
+
+    Args:
+        path: the file.
+        kind: what it should be, for errors.
+    """
+
+    def __init__(self, path: Path, kind: str) -> None:
+        self.name, self.kind, self.at = path.name, kind, 0
+        try:
+            with open(path, "rb") as file:
+                self.bytes = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"{path} cannot be read ({error}); wanted a {kind} file") from error
+
+    def refuse(self, what: str) -> CheckpointError:
+        """The error that says what is wrong with the file."""
+        return CheckpointError(f"{self.name} is not a whole {self.kind} file: {what}; fetch it again")
+
+    def take(self, size: int, what: str) -> int:
+        """Step over ``size`` bytes; where they began."""
+        if size > len(self.bytes) - self.at:
+            raise self.refuse(f"{what} takes {size:,} bytes at {self.at:,}, but the file has {len(self.bytes):,}")
+        self.at += size
+        return self.at - size
+
+    def number(self, form: str, what: str) -> Any:
+        """A number in the ``struct`` module's form ``form``, little end first."""
+        return struct.unpack_from(f"<{form}", self.bytes, self.take(struct.calcsize(f"<{form}"), what))[0]
+
+    def count(self, form: str, what: str, most: int) -> int:
+        """A number of things to come, of which there are ``most`` at most."""
+        count = self.number(form, f"the number of {what}")
+        if count > most:
+            raise self.refuse(f"it says it has {count:,} {what}, wanted at most {most:,}")
+        return count
 
 
 def read_published(path: str | Path) -> PublishedFiles:

@@ -20,6 +20,7 @@ from torch import nn
 
 from sensorium.fuse import CrossMemory, Watch
 from sensorium.layers.cache import Cache
+from sensorium.layers.packed import PackedEmbedding, Packing, replace_layers
 from sensorium.objectives import Contrastive, FlowMatching, NextToken
 from sensorium.spec import Spec
 from sensorium.types import MODALITIES, Batch, ConfigError, Features, Layout, ModalityError, Written
@@ -38,6 +39,7 @@ class Model(Spec):
         decoder: the transformer, or None for towers.
         heads: name -> head: "text" (Tokens), "embed" (Unit), "image" (Flow).
         objectives: what is minimised.
+        packed: which layers are stored in few bits (``layers.packed.Packing``); None keeps all in floats.
     """
 
     encoders: dict[str, Spec] = field(default_factory=dict)
@@ -46,6 +48,7 @@ class Model(Spec):
     decoder: Spec | None = None
     heads: dict[str, Spec] = field(default_factory=dict)
     objectives: tuple[Spec, ...] = ()
+    packed: Packing | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "objectives", tuple(self.objectives))
@@ -99,6 +102,7 @@ class Model(Spec):
         lines += [f"decoder: {self.decoder.describe()}"] if self.decoder else []
         lines += [f"heads.{k}: {v.describe()}" for k, v in self.heads.items()]
         lines += [f"objectives: {v.describe()}" for v in self.objectives]
+        lines += [f"packed: {self.packed.describe()}"] if self.packed else []
         return "\n".join(lines)
 
 
@@ -115,6 +119,8 @@ class ModelNet(nn.Module):
         self.decoder = spec.decoder.build() if spec.decoder else None
         self.heads = nn.ModuleDict({k: v.build() for k, v in spec.heads.items()})
         self.objectives = nn.ModuleList(v.build() for v in spec.objectives)
+        if spec.packed is not None:
+            replace_layers(self, spec.packed)
 
     @property
     def device(self) -> torch.device:
@@ -171,8 +177,10 @@ class ModelNet(nn.Module):
 
     def logits(self, state_ND: torch.Tensor) -> torch.Tensor:
         """Scores over the vocabulary, float32, for states of any leading shape."""
-        table = self.encoders["text"].token.weight if self.spec.heads["text"].tied else None
-        return self.heads["text"](state_ND, table)
+        if not self.spec.heads["text"].tied:
+            return self.heads["text"](state_ND, None)
+        token = self.encoders["text"].token
+        return token.multiply(state_ND).float() if isinstance(token, PackedEmbedding) else self.heads["text"](state_ND, token.weight)
 
     def embedding(self, state_BTD: torch.Tensor, index_L: torch.Tensor) -> torch.Tensor:
         """Unit vectors (L, O) of the states at flat places ``index_L``."""
@@ -238,7 +246,7 @@ class ModelNet(nn.Module):
         value = batch.pairs[name]
         if value.dim() == 1:
             return self.embedding(state, value)
-        return self.tower(name, value)
+        return self.tower(name.partition("/")[0], value)
 
     def _flow_loss(self, objective: Any, written: Written, cache: Cache | None, state: Any, generator: Any) -> torch.Tensor:
         clean = written.value_LCHW.to(self.dtype)

@@ -30,7 +30,7 @@ class Contrastive(Spec):
     """Pull pairs together and push others apart.
 
     Args:
-        first, second: the two modalities.
+        first, second: the two modalities; what follows a slash tells two views of one modality apart: "text", "text/answer".
         form: "softmax" (CLIP) or "sigmoid" (SigLIP: every pair is its own yes or no).
         temperature: logits start at cosine / temperature; learned.
         bias: first value of the sigmoid form's learned bias; at -10 nearly all pairs start as "no".

@@ -7,6 +7,7 @@ Letters: T samples, N pieces.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +19,13 @@ from sensorium import catalog
 from sensorium.spec import Spec
 from sensorium.types import CheckpointError, ConfigError
 
-__all__ = ["find_speech", "open_finder", "Pauses", "RATE_HZ", "Span", "SpeechFinder", "STEP"]
+__all__ = ["find_speech", "loudness", "open_finder", "Pauses", "RATE_HZ", "Span", "SpanMaker", "SpeechFinder", "STEP"]
 
 RATE_HZ = 16_000
 STEP = 512
 """Samples of one piece."""
+_PIECE_S = STEP / RATE_HZ
+_SMOOTH = 7  # pieces over which a quiet place is quiet, a fifth of a second
 BEFORE = 64  # samples of the piece before that the model also sees
 
 Span = tuple[float, float]
@@ -39,6 +42,7 @@ class Pauses(Spec):
         min_speech_s: a shorter sound is no speech (a click, a cough).
         min_silence_s: a shorter pause does not end the speech.
         pad_s: what is kept around speech; a first consonant is soft.
+        longest_s: longer speech is cut at the quietest place of its last third.
     """
 
     threshold: float = 0.5
@@ -46,11 +50,13 @@ class Pauses(Spec):
     min_speech_s: float = 0.1
     min_silence_s: float = 0.3
     pad_s: float = 0.2
+    longest_s: float = 29.0
 
     def check(self) -> list[str]:
-        problems = [] if 0 < self.leave <= self.threshold < 1 else [f"leave {self.leave} and threshold {self.threshold}, wanted 0 < leave <= threshold < 1"]
-        if min(self.min_speech_s, self.min_silence_s, self.pad_s) < 0:
-            problems.append("a length in seconds is negative; wanted 0 or more")
+        good = 0 < self.leave <= self.threshold < 1
+        problems = [] if good else [f"leave {self.leave} and threshold {self.threshold}, wanted 0 < leave <= threshold < 1"]
+        if min(self.min_speech_s, self.min_silence_s, self.pad_s) < 0 or self.longest_s < 1:
+            problems.append("a length in seconds is negative, or the longest below 1 s; wanted more")
         return problems
 
 
@@ -113,75 +119,104 @@ def open_finder(folder: Path | None = None) -> SpeechFinder | None:
     return SpeechFinder(folder / "model.onnx")
 
 
-def find_speech(blocks: Iterable[torch.Tensor], finder: SpeechFinder, pauses: Pauses | None = None) -> Iterator[Span]:
-    """Spans of speech in a stream of float (T,) blocks at 16 kHz, each as soon as it has ended."""
-    spans = SpanMaker(pauses or Pauses())
-    finder.restart()
-    samples = 0
+def loudness(x_T: torch.Tensor) -> np.ndarray:
+    """Mean square of each whole piece, (N,)."""
+    return x_T[: len(x_T) // STEP * STEP].reshape(-1, STEP).square().mean(dim=1).numpy()
+
+
+def find_speech(blocks: Iterable[torch.Tensor], finder: SpeechFinder | None, pauses: Pauses | None = None) -> Iterator[Span]:
+    """Spans of speech in a stream of float (T,) blocks at 16 kHz, each as soon as it has ended.
+
+    Args:
+        finder: None takes everything for speech, so that the spans are only cuts at quiet places.
+    """
+    spans = SpanMaker(finder, pauses or Pauses())
     for block in blocks:
-        samples += len(block)
-        yield from spans.push(finder.push(block))
-    yield from spans.push(finder.push(torch.zeros(-samples % STEP)))
-    yield from spans.finish(samples / RATE_HZ)
+        yield from spans.push(block)
+    yield from spans.finish()
 
 
 class SpanMaker:
-    """Probabilities in, padded spans out. A span comes out when the next one has begun, for they may share the pause between them."""
+    """Samples in, padded spans out. A span comes out when it is known how much of the pause after it belongs to the next one.
 
-    def __init__(self, pauses: Pauses) -> None:
-        self.pauses = pauses
-        self.place = 0  # pieces heard
-        self.start: int | None = None  # where the speech going on began
-        self.quiet: int | None = None  # where it may have ended
-        self.last: tuple[int, int] | None = None  # ended, not yet given out
+        speech        ____#########____###___________________########################...
+        spans         __[-##########--####--]______________[-##########]...        at the longest, cut where it is quietest
+    """
+
+    def __init__(self, finder: SpeechFinder | None, pauses: Pauses) -> None:
+        self._finder, self._pauses = finder, pauses
+        if finder is not None:
+            finder.restart()
+        self._rest = torch.zeros(0)  # samples that make no whole piece yet
+        self._place = self._samples = 0  # pieces and samples heard
+        self._start: int | None = None  # where the speech going on began
+        self._quiet: int | None = None  # where it may have ended
+        self._last: tuple[int, int] | None = None  # ended, not yet given out
         self._from_s = 0.0  # nothing before this is given out again
+        self._levels: deque[float] = deque(maxlen=max(int(pauses.longest_s / 3 / _PIECE_S), 1))  # of the newest third of the longest speech
 
     @property
     def since_s(self) -> float:
         """Samples from here on may still be part of a span; older ones are not."""
-        places = [place for place in (self.place, self.start, self.last and self.last[0]) if place is not None]
-        return max(min(places) * STEP / RATE_HZ - self.pauses.pad_s, 0.0)
+        places = [place for place in (self._place, self._start, self._last and self._last[0]) if place is not None]
+        return max(min(places) * _PIECE_S - self._pauses.pad_s, 0.0)
 
-    def push(self, probability_N: np.ndarray) -> list[Span]:
-        """The spans that these pieces end."""
-        out = []
-        for probability in probability_N.tolist():
-            if probability >= self.pauses.threshold:
-                self.quiet = None
-                if self.start is None:
-                    self.start = self.place
-            elif self.start is not None and probability < self.pauses.leave:
-                self.quiet = self.place if self.quiet is None else self.quiet
-                if (self.place - self.quiet) * STEP >= self.pauses.min_silence_s * RATE_HZ:
-                    out += self._end(self.quiet)
-            self.place += 1
-        if self.last is not None and self.start is None and self._seconds(self.place - self.last[1]) > 2 * self.pauses.pad_s:
-            out.append(self._padded(self._seconds(self.last[1]) + self.pauses.pad_s))
+    def push(self, x_T: torch.Tensor) -> list[Span]:
+        """The spans that these samples decide."""
+        self._samples += len(x_T)
+        whole = torch.cat([self._rest, x_T])
+        self._rest = whole[len(whole) // STEP * STEP :].clone()
+        levels = loudness(whole)
+        probabilities = np.ones_like(levels) if self._finder is None else self._finder.push(x_T)
+        out: list[Span] = []
+        for probability, level in zip(probabilities.tolist(), levels.tolist(), strict=True):
+            out += self._step(probability, level)
+        if self._last is not None and self._start is None and (self._place - self._last[1]) * _PIECE_S > 2 * self._pauses.pad_s:
+            out.append(self._padded(self._last[1] * _PIECE_S + self._pauses.pad_s))
         return out
 
-    def finish(self, end_s: float) -> list[Span]:
+    def finish(self) -> list[Span]:
         """The rest, at the end of the recording."""
-        out = [] if self.start is None else self._end(self.place if self.quiet is None else self.quiet)
-        if self.last is not None:
-            out.append(self._padded(min(self._seconds(self.last[1]) + self.pauses.pad_s, end_s)))
+        end_s = self._samples / RATE_HZ
+        out = self.push(torch.zeros(-self._samples % STEP))
+        if self._start is not None:
+            out += self._end(self._place if self._quiet is None else self._quiet, short=True)
+        if self._last is not None:
+            out.append(self._padded(self._last[1] * _PIECE_S + self._pauses.pad_s))
+        return [(start, min(end, end_s)) for start, end in out if start < end_s]
+
+    def _step(self, probability: float, level: float) -> list[Span]:
+        out = []
+        self._levels.append(level)
+        if probability >= self._pauses.threshold:
+            self._quiet = None
+            if self._start is None:
+                self._start = self._place
+        elif self._start is not None and probability < self._pauses.leave:
+            self._quiet = self._place if self._quiet is None else self._quiet
+            if (self._place - self._quiet) * _PIECE_S >= self._pauses.min_silence_s:
+                out = self._end(self._quiet)
+        self._place += 1
+        if self._start is not None and (self._place - self._start) * _PIECE_S >= self._pauses.longest_s:
+            level_N = np.convolve(np.array(self._levels), np.ones(_SMOOTH) / _SMOOTH, mode="valid")
+            cut = self._place - len(self._levels) + int(level_N.argmin()) + _SMOOTH // 2
+            out = out + self._end(cut)
+            self._start = cut
         return out
 
-    def _seconds(self, pieces: int) -> float:
-        return pieces * STEP / RATE_HZ
-
-    def _end(self, place: int) -> list[Span]:
+    def _end(self, place: int, short: bool = False) -> list[Span]:
         """The speech going on ends at ``place``; gives out the span before it."""
-        start, self.start, self.quiet = self.start, None, None
-        if (place - start) * STEP < self.pauses.min_speech_s * RATE_HZ:
+        start, self._start, self._quiet = self._start, None, None
+        if (place - start) * _PIECE_S < self._pauses.min_speech_s and not (short and self._finder is None):
             return []
         out = []
-        if self.last is not None:
-            between = self._seconds(start - self.last[1])
-            out.append(self._padded(self._seconds(self.last[1]) + min(self.pauses.pad_s, between / 2)))
-        self.last = (start, place)
+        if self._last is not None:
+            between_s = (start - self._last[1]) * _PIECE_S
+            out.append(self._padded(self._last[1] * _PIECE_S + min(self._pauses.pad_s, between_s / 2)))
+        self._last = (start, place)
         return out
 
     def _padded(self, end_s: float) -> Span:
-        span = (max(self._seconds(self.last[0]) - self.pauses.pad_s, self._from_s), end_s)
-        self._from_s, self.last = end_s, None
+        span = (max(self._last[0] * _PIECE_S - self._pauses.pad_s, self._from_s), end_s)
+        self._from_s, self._last = end_s, None
         return span

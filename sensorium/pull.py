@@ -224,6 +224,8 @@ class _Work:
     def _fetch(self, url: str, path: Path, sha256: str, size: int) -> Path:
         """Download one file; a connection that is cut is taken up again as long as it brings something."""
         part, start = path.with_name(path.name + ".part"), self.done
+        if path.is_file() and sha256_of(path) != sha256:  # left by a pull of other bytes
+            path.unlink()
         for attempt in range(_TRIES):
             had = part.stat().st_size if part.is_file() else 0
             try:

@@ -38,6 +38,7 @@ class Skill:
         also: modalities that may be given besides.
         converts: the same content in another form; otherwise it answers.
         cost: parameters, in millions.
+        only: the one language it knows; None is several.
     """
 
     model: str
@@ -47,6 +48,7 @@ class Skill:
     also: frozenset[str] = frozenset()
     converts: bool = False
     cost: float = 0.0
+    only: str | None = None
 
     def __str__(self) -> str:
         return f"{' + '.join(sorted(self.needs))} -> {self.writes} ({self.verb}, {self.model})"
@@ -95,8 +97,8 @@ _ESPEAK = Skill("espeak-ng", "speak", frozenset({"text"}), "audio", converts=Tru
 
 
 def _skills(entry: Entry) -> list[Skill]:
-    return [Skill(entry.name, verb, frozenset(needs), writes, frozenset(also), converts, entry.parameters / 1e6)
-            for verb, needs, writes, also, converts in _KINDS.get(entry.kind, ())]
+    return [Skill(entry.name, verb, frozenset(needs), writes, frozenset(also), converts, entry.parameters / 1e6,
+                  entry.only) for verb, needs, writes, also, converts in _KINDS.get(entry.kind, ())]
 
 
 def skills_at_hand() -> list[Skill]:
@@ -133,20 +135,22 @@ def _skills_of(folder: str) -> list[Skill]:
     return skills + ([Skill(folder, "draw", frozenset({"text"}), "image", media)] if "image" in spec.writes else [])
 
 
-def plan(given: Sequence[str], want: str, skills: Sequence[Skill] | None = None) -> Route:
+def plan(given: Sequence[str], want: str, skills: Sequence[Skill] | None = None, language: str | None = None) -> Route:
     """The cheapest route.
 
     Args:
         given: modalities of the request.
         want: the modality to answer in.
         skills: to choose from; None is everything at hand.
+        language: of what is heard; while it is not known, only models of several languages listen.
 
     Raises:
         ModalityError: no route; says what is missing, and which models of the catalog would bring it.
     """
     if want not in MODALITIES:
         raise ModalityError(f"{want!r} is no modality; wanted one of {', '.join(MODALITIES)}")
-    chosen = skills_at_hand() if skills is None else list(skills)
+    at_hand = skills_at_hand() if skills is None else list(skills)
+    chosen = [skill for skill in at_hand if skill.only in (None, language)]
     found = _cheapest(set(given), want, chosen)
     if found is not None:
         return found
@@ -286,7 +290,7 @@ def stream_answer(request: Request, skills: Sequence[Skill] | None = None, note:
     given = [value.modality for message in request.messages for value in message.parts]
     if not given:
         raise ConfigError("the request is empty; give it a text, a picture or a sound")
-    routes = [plan(given, want, skills) for want in request.want]
+    routes = [plan(given, want, skills, request.language) for want in request.want]
     work = _Work(request, note)
     for route in routes:
         if route.after:

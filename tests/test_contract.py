@@ -38,7 +38,7 @@ def outputs(model: sn.ModelNet, batch: Batch) -> list[torch.Tensor]:
         for segment in batch.layout.segment_BT[batch.layout.segment_BT >= 0].unique().tolist():
             found.setdefault(segment, []).append(states[batch.layout.segment_BT == segment].flatten())
     for modality, value in batch.pairs.items():
-        unit = model.embedding(states, value) if value.dim() == 1 else model.tower(modality, value)
+        unit = model.embedding(states, value) if value.dim() == 1 else model.tower(modality.partition("/")[0], value)
         for sample, row in enumerate(unit):
             found.setdefault(sample, []).append(row)
     for modality, written in batch.written.items():

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import sensorium as sn
 from sensorium.layers.attention import Attention, attend, attend_naive
 from sensorium.layers.cache import Cache
-from sensorium.layers.masks import key_mask, sight, visible
+from sensorium.layers.masks import key_mask, visible
 from sensorium.layers.patches import patchify, unpatchify
 from sensorium.layers.positions import Rope, apply_rope, grid_sinusoids
 from sensorium.layers.stack import Stack
@@ -86,7 +86,6 @@ def test_masks_say_who_sees_whom() -> None:
     with pytest.raises(ConfigError, match="mask rule"):
         visible(layout, layout, "sideways")
     assert key_mask(torch.tensor([[1, 0], [0, 0]]))[:, 0].tolist() == [[True, False], [True, True]]
-    assert sight(torch.tensor([[-1, 0, 1]]), torch.tensor([0, 0, 1]))[0].int().tolist() == [[0, 0, 0], [1, 1, 0], [0, 0, 1]]
 
 
 @pytest.mark.parametrize("rule", ["causal", "mixed"])

@@ -69,3 +69,11 @@ def test_what_could_be_pulled_is_said(tmp_path, monkeypatch) -> None:
     with pytest.raises(sn.ModalityError, match="sensorium pull"):
         plan(["audio"], "text")
     assert [step.skill.model for step in plan(["image"], "text").steps] == ["nano"]
+
+
+def test_a_model_of_one_language_listens_when_the_language_is_told() -> None:
+    english = skill("english-ear", "hear", "audio", "text", converts=True, cost=10)
+    english = Skill(**{**vars(english), "only": "en"})
+    assert plan(["audio"], "text", [HEAR, english, THINK]).steps[0].skill is HEAR
+    assert plan(["audio"], "text", [HEAR, english, THINK], "en").steps[0].skill is english
+    assert plan(["audio"], "text", [HEAR, english, THINK], "zh").steps[0].skill is HEAR

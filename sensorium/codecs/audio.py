@@ -27,7 +27,7 @@ from sensorium.files import write_file
 from sensorium.spec import Spec
 from sensorium.types import Audio, Media, MediaError
 
-__all__ = ["AudioCodec", "load_audio", "log_mel", "mel_filters", "resample", "save_audio", "stream_audio"]
+__all__ = ["AudioCodec", "load_audio", "log_mel", "mel_filters", "resample", "save_audio", "sound_length", "stream_audio"]
 
 RATES_HZ = (1_000, 768_000)
 CHANNELS = 64
@@ -91,6 +91,16 @@ def stream_audio(audio: Source, rate_hz: int = 16_000, block_s: float = 30.0, li
                 waiting, count = [whole[size:]], count - size
         if count:
             yield torch.cat(waiting)
+
+
+def sound_length(audio: Source) -> float:
+    """Seconds that a sound says it lasts; 0 if it does not say.
+
+    Raises:
+        MediaError: not a sound.
+    """
+    with ExitStack() as stack:
+        return _open(audio, stack).length_s
 
 
 def _too_long(name: str, limit_s: float) -> MediaError:

@@ -83,7 +83,7 @@ _RULES: list[tuple[re.Pattern, str | Callable[[re.Match], str]]] = [(re.compile(
     (r"(?<!\d)([01]?\d|2[0-3])[:：]([0-5]\d)(?!\d)", _time),
     (rf"({_NUMBER})\s?%", lambda m: f"百分之{_value(m[1])}"),
     (r"(?<![\d/])(\d{1,4})/(\d{1,4})(?![\d/])", lambda m: f"{cardinal(int(m[2]))}分之{cardinal(int(m[1]))}"),
-    (rf"(?<![A-Za-z\d.之])-(?=\d)", "负"),
+    (r"(?<![A-Za-z\d.之])-(?=\d)", "负"),
     (rf"([{''.join(_MONEY)}])\s?({_NUMBER})([万亿]?)", lambda m: f"{_value(m[2])}{m[3]}{_MONEY[m[1]]}"),
     (rf"(?<![A-Za-z\d.])({_NUMBER})\s?({'|'.join(sorted(map(re.escape, _UNITS), key=len, reverse=True))})(?![A-Za-z°²])",
      lambda m: ("两" if m[1] == "2" else _value(m[1])) + _UNITS[m[2]]),

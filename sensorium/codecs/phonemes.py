@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-from sensorium.codecs import english, espeak, mandarin
+from sensorium.codecs import espeak, mandarin
 from sensorium.codecs.mandarin import HAN
 from sensorium.types import ConfigError
 
@@ -34,7 +34,8 @@ _ENGLISH = {
     "en-gb": [*_BOTH, ("e^ə", "ɛː"), ("i^ə", "ɪə"), ("iə", "ɪə"), ("ə^ʊ", "Q"), ("ɚ", "ə"), ("o", "ɔ"), ("ɾ", "T"), ("ʔ", "t"), ("^", "")],
 }
 
-_INITIALS = dict(zip("b c ch d f g h j k l m n p q r s sh t x z zh".split(), "p ʦʰ ꭧʰ t f k x ʨ kʰ l m n pʰ ʨʰ ɻ s ʂ tʰ ɕ ʦ ꭧ".split()))
+_INITIALS = dict(zip(["b", "c", "ch", "d", "f", "g", "h", "j", "k", "l", "m", "n", "p", "q", "r", "s", "sh", "t", "x", "z", "zh"], ["p", "ʦʰ", "ꭧʰ",
+    "t", "f", "k", "x", "ʨ", "kʰ", "l", "m", "n", "pʰ", "ʨʰ", "ɻ", "s", "ʂ", "tʰ", "ɕ", "ʦ", "ꭧ"]))
 _FINALS = dict(entry.split("=") for entry in (  # 0: where the tone stands
     "a=a0 ai=ai0 an=a0n ang=a0ŋ ao=au0 e=ɤ0 ei=ei0 en=ə0n eng=ə0ŋ i=i0 ia=ja0 ian=jɛ0n iang=ja0ŋ iao=jau0 ie=je0 in=i0n iou=jou0 ing=i0ŋ "
     "iong=jʊ0ŋ ong=ʊ0ŋ ou=ou0 u=u0 uei=wei0 ua=wa0 uai=wai0 uan=wa0n uen=wə0n uang=wa0ŋ ueng=wə0ŋ uo=wo0 o=wo0 v=y0 ve=ɥe0 van=ɥɛ0n vn=y0n").split())

@@ -18,8 +18,9 @@ __all__ = ["clauses", "language", "plain", "sentences"]
 LONGEST = 600  # characters; what runs on longer is cut at its last clause or space
 _CLOSERS = "\"'”’)\\]」』】》）"
 _STOP = re.compile(rf"[.!?。！？…]+[{_CLOSERS}]*|\n+")
-_NEVER_LAST = set(("mr mrs ms dr prof sr jr st gen col lt sgt capt rev hon gov sen rep vs fig vol no approx dept mt e.g i.e cf al "
-                   "jan feb mar apr jun jul aug sep sept oct nov dec").split())
+_NEVER_LAST = set(["mr", "mrs", "ms", "dr", "prof", "sr", "jr", "st", "gen", "col", "lt", "sgt", "capt", "rev", "hon", "gov", "sen", "rep", "vs",
+    "fig", "vol", "no", "approx", "dept", "mt", "e.g", "i.e", "cf", "al", "jan", "feb", "mar", "apr", "jun", "jul", "aug", "sep", "sept", "oct",
+    "nov", "dec"])
 _BULLET = re.compile(r"\s*(?:[-*•#>]|\d+[.)])\s")
 _CLAUSE = re.compile(rf"[,;:，；：、—…][{_CLOSERS}]*\s*|[.!?。！？]+[{_CLOSERS}]*\s+|\s+(?=[(（])|(?<=[)）])\s*")
 _JOINERS = re.compile(r"\s+(?=(?:and|but|or|so|because|that|which|who|when|where|while|if|as|than|to|with|for|from|in|on|at|of|by|into)\s)")

@@ -68,6 +68,19 @@ class Cache:
         out._values = {layer: value[index_L] for layer, value in self._values.items()}
         return out
 
+    def cut(self, length: int) -> None:
+        """Forget every place from ``length`` on; what stands before stays, and so does ``memory``."""
+        if self.layout is None:
+            return
+        old = self.layout
+        kept_BT = (old.segment_BT >= 0) & (old.position_BT < length)
+        held = int((kept_BT.any(dim=0) * torch.arange(1, kept_BT.shape[1] + 1, device=kept_BT.device)).max())
+        self._keys = {layer: key[:, :held] for layer, key in self._keys.items()}
+        self._values = {layer: value[:, :held] for layer, value in self._values.items()}
+        axes = None if old.axes_BTA is None else old.axes_BTA[:, :held]
+        segment_BT = old.segment_BT.where(kept_BT, -1)[:, :held]  # shorter rows forget what stands among the longer rows' places
+        self.layout = Layout(segment_BT, old.position_BT[:, :held], old.span_BT[:, :held], axes)
+
     def bytes(self) -> int:
         """Memory held, in bytes."""
         return sum(x.numel() * x.element_size() for x in (*self._keys.values(), *self._values.values()))

@@ -13,7 +13,6 @@
 #pragma once
 #include <math.h>
 #include <omp.h>
-#include <sched.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -134,7 +133,7 @@ struct Team {
     alignas(64) std::atomic<int> arrived{0};
     alignas(64) std::atomic<int> meeting{0};
     alignas(64) std::atomic<int> next[2] = {{0}, {0}};
-    int count = 1;
+    std::atomic<int> count{1};
 };
 
 struct Member {
@@ -147,14 +146,16 @@ struct Member {
         if (team.arrived.fetch_add(1, std::memory_order_acq_rel) == team.count - 1) {
             team.arrived.store(0, std::memory_order_relaxed);
             team.meeting.store(now + 1, std::memory_order_release);
+            team.meeting.notify_all();
             return;
         }
-        for (int spins = 0; team.meeting.load(std::memory_order_acquire) == now; spins++) {
-            if (spins > 20000) sched_yield();  // somebody else has our partner's processor
+        for (int spins = 0; spins < 1500; spins++) {
+            if (team.meeting.load(std::memory_order_acquire) != now) return;
 #if defined(__x86_64__)
-            else _mm_pause();
+            _mm_pause();
 #endif
         }
+        team.meeting.wait(now, std::memory_order_acquire);  // somebody else has our partner's processor: sleep, so that it comes back sooner
     }
 
     // work(unit) for every unit, each by whichever thread is free; all are done when it returns.
@@ -173,8 +174,7 @@ template <class Run> static void together(int threads, Run run) {
     Team team;
 #pragma omp parallel num_threads(threads)
     {
-#pragma omp single
-        team.count = omp_get_num_threads();
+        team.count.store(omp_get_num_threads(), std::memory_order_relaxed);  // by each the same, before its first meeting
         Member member{team, omp_get_thread_num()};
         run(member);
     }

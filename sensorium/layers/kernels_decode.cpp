@@ -25,7 +25,7 @@ struct Layer {
 
 struct Net {
     int64_t width, depth, heads, kv_heads, head, hidden, act, room;
-    int64_t cross_heads, cross_kv_heads, cross_head, sources;
+    int64_t cross_heads, cross_head, sources;
     const Layer* layers;
     Linear table, scores;
     const float* places;          // [place][width], or null
@@ -37,9 +37,10 @@ struct Net {
 struct Tokens {
     int64_t count, rows;
     const int64_t *id, *row, *place;
-    const int64_t* last;  // [row] index of the token whose scores are wanted; -1 for none
-    float* logits;        // [row][vocabulary]
-    float* looks;         // [layer][token][head][source], weights of cross-attention, or null
+    const int64_t* last;     // [row] index of the token whose scores are wanted; -1 for none
+    float* logits;           // [row][vocabulary]
+    const int64_t* watched;  // [layer][head] number of each watched head of the cross-attention; -1 for none
+    float* looks;            // [watched head][token][source], what it gave each source; or null
 };
 }
 
@@ -69,21 +70,29 @@ void normalise(const Norm& norm, const float* x, int64_t width, float* out) {
     }
 }
 
-void look_up(const Linear& table, int64_t id, int64_t width, float* out) {
-    const int64_t block = id / 16, lane = id % 16, size = table.bits * 64;
-    for (int64_t k = 0; k < width; k++) {
-        const int64_t at = block * table.groups + k / 32, quad = k % 32 / 4;
-        const uint8_t byte = table.codes[at * size + (table.bits == 8 ? quad : quad % 4) * 64 + lane * 4 + k % 4];
-        uint16_t half[32] = {};
-        memcpy(half, table.scale + at * 16, 32);
-        const float scale = load_half(half)[lane];
-        if (table.bits == 8) {
-            out[k] = (byte - 128) * scale;
-        } else {
-            memcpy(half, table.low + at * 16, 32);
-            out[k] = (quad < 4 ? byte & 15 : byte >> 4) * scale + load_half(half)[lane];
+void look_up(const Linear& table, int64_t id, float* out) {
+    const int64_t lane = id % 16, size = table.bits * 64;
+    for (int64_t g = 0; g < table.groups; g++, out += 32) {
+        const int64_t at = id / 16 * table.groups + g;
+        const uint8_t* codes = table.codes + at * size + lane * 4;
+        const float scale = load_half(table.scale + at * 16)[lane], low = table.bits == 4 ? load_half(table.low + at * 16)[lane] : 0;
+        for (int k = 0; k < 32; k++) {
+            if (table.bits == 8) out[k] = (codes[k / 4 * 64 + k % 4] - 128) * scale;
+            else out[k] = (codes[k % 16 / 4 * 64 + k % 4] >> (k < 16 ? 0 : 4) & 15) * scale + low;
         }
     }
+}
+
+// 16 J numbers of the values, in the shares that ``C`` heads give them.
+template <int C, int J> INLINE void mix(const float* weight, int64_t stride, const uint16_t* values, int64_t used, int64_t E, float* out) {
+    F16 sum[C][J] = {};
+    for (int64_t s = 0; s < used; s++)
+        for (int j = 0; j < J; j++) {
+            const F16 value = load_half(values + s * E + j * 16);
+            for (int c = 0; c < C; c++) sum[c][j] = fma16(value, all(weight[c * stride + s]), sum[c][j]);
+        }
+    for (int c = 0; c < C; c++)
+        for (int j = 0; j < J; j++) store(out + c * E + j * 16, sum[c][j]);
 }
 
 // ``C`` heads of one token that share keys and values.
@@ -118,17 +127,9 @@ template <int C> void attend(const float* query, const uint16_t* keys, const uin
         share[c] = 1.0f / total(sum);
         for (int64_t s = 0; s < used; s += 16) store(weight + c * stride + s, load(weight + c * stride + s) * share[c]);
     }
-    for (int64_t e = 0; e < E; e += 32) {
-        const int J = E - e < 32 ? 1 : 2;
-        F16 sum[C][2] = {};
-        for (int64_t s = 0; s < used; s++)
-            for (int j = 0; j < J; j++) {
-                F16 value = load_half(values + s * E + e + j * 16);
-                for (int c = 0; c < C; c++) sum[c][j] = fma16(value, all(weight[c * stride + s]), sum[c][j]);
-            }
-        for (int c = 0; c < C; c++)
-            for (int j = 0; j < J; j++) store(out + c * E + e + j * 16, sum[c][j]);
-    }
+    int64_t e = 0;
+    for (; e + 64 <= E; e += 64) mix<C, 4>(weight, stride, values + e, used, E, out + e);
+    for (; e < E; e += 16) mix<C, 1>(weight, stride, values + e, used, E, out + e);
 }
 
 void attend_heads(int count, const float* query, const uint16_t* keys, const uint16_t* values, int64_t used, int64_t E, float* weight,
@@ -143,15 +144,14 @@ void attend_heads(int count, const float* query, const uint16_t* keys, const uin
 struct Work {
     const Net& net;
     const Tokens& tokens;
-    int64_t D, Q, H, widest, many;  // strides: whole groups of 32
+    int64_t D, Q, H, widest, many;  // widths, all of whole groups
     float *x, *query, *mixed, *hidden, *last;
     void* rounded;
     void* memory;
 
     Work(const Net& net_, const Tokens& tokens_) : net(net_), tokens(tokens_) {
         const int64_t cross = net.cross_heads * net.cross_head;
-        D = padded(net.width, 32), H = padded(net.hidden, 32);
-        Q = padded(net.heads * net.head > cross ? net.heads * net.head : cross, 32);
+        D = net.width, H = net.hidden, Q = net.heads * net.head > cross ? net.heads * net.head : cross;
         widest = D > H ? D : H;
         widest = widest > Q ? widest : Q;
         many = tokens.count < MANY ? tokens.count : MANY;
@@ -180,20 +180,17 @@ struct Walk {
         const int64_t head = net.head > 16 ? net.head : 16, floats = work.widest + work.many * head + 4 * stride;
         memory = malloc(floats * 4 + Rounded::bytes(FEW, work.widest / 32) + 64);
         row = (float*)(((uintptr_t)memory + 63) & ~(uintptr_t)63);
-        memset(row, 0, work.widest * 4);
         part = row + work.widest, weight = part + work.many * head;
         own = weight + 4 * stride;
     }
     ~Walk() { free(memory); }
 
     // Rows of x, normalised if there is a norm, in 8 bits. Few rows are prepared by every thread for itself, which is quicker than meeting.
-    Rounded prepare(const Norm* norm, const float* x, int64_t rows, int64_t width, int64_t ld) {
-        Rounded out(rows < FEW ? own : work.rounded, rows < FEW ? FEW : rows, ld / 32);
+    Rounded prepare(const Norm* norm, const float* x, int64_t rows, int64_t width, int64_t stride) {
+        Rounded out(rows < FEW ? own : work.rounded, rows < FEW ? FEW : rows, width / 32);
         auto one = [&](int r) {
-            if (!norm) return out.round(r, x + r * ld);
-            if (ld != width) memset(row, 0, ld * 4);
-            normalise(*norm, x + r * ld, width, row);
-            out.round(r, row);
+            if (norm) normalise(*norm, x + r * stride, width, row);
+            out.round(r, norm ? row : x + r * stride);
         };
         if (rows >= FEW) member.share((int)rows, one);
         else for (int r = 0; r < rows; r++) one(r);
@@ -201,10 +198,10 @@ struct Walk {
     }
 
     // y = the product, or what it adds to y.
-    void product(const Linear& w, const Rounded& x, float* y, int64_t ld, bool add) {
+    void product(const Linear& w, const Rounded& x, float* y, int64_t stride, bool add) {
         member.share(w.blocks(), [&](int block) {
             multiply(w, x, block, 0, count, [&](int64_t r, F16 out) {
-                float* to = y + r * ld + block * 16;
+                float* to = y + r * stride + block * 16;
                 store(to, add ? load(to) + out : out);
             });
         });
@@ -245,7 +242,7 @@ struct Walk {
     void self_attention(const Layer& layer) {
         const Rounded x = prepare(&layer.attention_norm, work.x, count, net.width, work.D);
         member.share((int)(net.heads + 2 * net.kv_heads), [&](int unit) { project(layer, x, unit); });
-        const int64_t group = net.heads / net.kv_heads, at_once = count * net.kv_heads >= 4 * member.team.count ? group : 1;
+        const int64_t group = net.heads / net.kv_heads, at_once = count * net.kv_heads >= member.team.count ? group : 1;
         const int units = (int)(net.heads / at_once);
         member.share((int)count * units, [&](int unit) {
             const int64_t r = unit / units, head = unit % units * at_once, E = net.head;
@@ -254,7 +251,7 @@ struct Walk {
             attend_heads((int)at_once, work.query + at, layer.keys + cache, layer.values + cache, tokens.place[first + r] + 1, E, weight, stride,
                          work.mixed + at);
         });
-        product(layer.out, prepare(nullptr, work.mixed, count, net.heads * net.head, padded(net.heads * net.head, 32)), work.x, work.D, true);
+        product(layer.out, prepare(nullptr, work.mixed, count, net.heads * net.head, work.Q), work.x, work.D, true);
     }
 
     void cross_attention(const Layer& layer, int64_t number) {
@@ -263,13 +260,14 @@ struct Walk {
         const int64_t N = net.cross_heads, E = net.cross_head, S = net.sources, room = padded(S, 16);
         member.share((int)(count * N), [&](int unit) {
             const int64_t r = unit / N, head = unit % N, at = r * work.Q + head * E;
-            const int64_t cache = (tokens.row[first + r] * net.cross_kv_heads + head / (N / net.cross_kv_heads)) * room * E;
+            const int64_t cache = (tokens.row[first + r] * N + head) * room * E;
             float query[512];
             for (int64_t e = 0; e < E; e++) query[e] = work.query[at + e] / sqrtf((float)E);
             attend_heads(1, query, layer.cross_keys + cache, layer.cross_values + cache, S, E, weight, stride, work.mixed + at);
-            if (tokens.looks) memcpy(tokens.looks + ((number * tokens.count + first + r) * N + head) * S, weight, S * 4);
+            const int64_t watched = tokens.looks ? tokens.watched[number * N + head] : -1;
+            if (watched >= 0) memcpy(tokens.looks + (watched * tokens.count + first + r) * S, weight, S * 4);
         });
-        product(layer.cross_out, prepare(nullptr, work.mixed, count, N * E, padded(N * E, 32)), work.x, work.D, true);
+        product(layer.cross_out, prepare(nullptr, work.mixed, count, N * E, work.Q), work.x, work.D, true);
     }
 
     void mlp(const Layer& layer) {
@@ -289,7 +287,7 @@ struct Walk {
             count = tokens.count - first < MANY ? tokens.count - first : MANY;
             member.share((int)count, [&](int r) {
                 float* x = work.x + r * work.D;
-                look_up(net.table, tokens.id[first + r], net.width, x);
+                look_up(net.table, tokens.id[first + r], x);
                 const float* place = net.places ? net.places + tokens.place[first + r] * net.width : nullptr;
                 for (int64_t i = 0; place && i < net.width; i++) x[i] += place[i];
             });

@@ -14,7 +14,7 @@ import torch
 
 from sensorium.types import ConfigError, Layout
 
-__all__ = ["key_mask", "sight", "visible"]
+__all__ = ["key_mask", "visible"]
 
 RULES = ("causal", "mixed", "full")
 
@@ -43,16 +43,3 @@ def key_mask(kept_BS: torch.Tensor) -> torch.Tensor:
     """(B, 1, S) mask that hides padded sources from every target; a row with nothing kept sees everything."""
     kept = kept_BS.bool()
     return (kept | ~kept.any(dim=-1, keepdim=True))[:, None, :]
-
-
-def sight(sees_BT: torch.Tensor, owner_S: torch.Tensor) -> torch.Tensor:
-    """Cross-attention to one medium a token: source ``s`` belongs to medium ``owner_S[s]``.
-
-    Args:
-        sees_BT: int64 medium each token may look at, -1 for none.
-        owner_S: int64 medium of each source.
-
-    Returns:
-        (B, T, S) bool; a token that sees nothing has an all-False row and must be zeroed by its caller.
-    """
-    return sees_BT[:, :, None] == owner_S[None, None, :]

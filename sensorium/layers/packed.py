@@ -24,7 +24,10 @@ from sensorium.layers import kernels
 from sensorium.spec import Spec
 from sensorium.types import ConfigError
 
-__all__ = ["INT4", "INT8", "pack", "pack_matrix", "PackedEmbedding", "PackedLinear", "PackedMatrix", "Packing", "replace_layers", "unpack_matrix"]
+__all__ = [
+    "INT4", "INT8", "pack", "pack_matrix", "PackedEmbedding", "PackedLinear", "PackedMatrix", "Packing", "PACKINGS", "replace_layers",
+    "unpack_matrix",
+]
 
 GROUP, BLOCK = 32, 16
 
@@ -54,6 +57,8 @@ INT4 = Packing(rules=(*_TABLES, ("encoders.audio.*", 8), ("fuse.cross.*", 8), ("
 """Decoder in 4 bits, the vocabulary and what hears in 8: small differences there cost more than their size."""
 INT8 = Packing(rules=(*_TABLES, ("encoders.audio.*", 8), ("fuse.cross.*", 8), ("decoder.*", 8)))
 """Everything that decoding reads in 8 bits."""
+PACKINGS = {"int4": INT4, "int8": INT8}
+"""Packings by name."""
 
 
 def pack_matrix(weight_OD: torch.Tensor, bits: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -113,6 +118,7 @@ class PackedMatrix(nn.Module):
         device: None is the current one.
     """
 
+    PARTS = ("codes", "scale", "low")
     codes: torch.Tensor
     scale: torch.Tensor
     low: torch.Tensor
@@ -125,10 +131,14 @@ class PackedMatrix(nn.Module):
         self.register_buffer("scale", torch.zeros(blocks, groups, BLOCK, dtype=torch.int16, device=device))
         self.register_buffer("low", torch.zeros(blocks if bits == 4 else 0, groups, BLOCK, dtype=torch.int16, device=device))
 
+    def packed(self, weight_OD: torch.Tensor) -> dict[str, torch.Tensor]:
+        """A float matrix as this layer would store it, by the names of its parts."""
+        return dict(zip(self.PARTS, pack_matrix(weight_OD.detach(), self.bits), strict=True))
+
     def fill(self, weight_OD: torch.Tensor) -> None:
-        """Store this float matrix."""
+        """Store this float matrix; one without numbers (of device "meta") leaves room for them."""
         if not weight_OD.is_meta:
-            self.codes, self.scale, self.low = pack_matrix(weight_OD.detach(), self.bits)
+            self.codes, self.scale, self.low = self.packed(weight_OD).values()
 
     @property
     def weight(self) -> torch.Tensor:

@@ -11,7 +11,6 @@ Source: github.com/ggml-org/ggml, docs/gguf.md.
 from __future__ import annotations
 
 import math
-import mmap
 import re
 import struct
 from dataclasses import dataclass
@@ -24,13 +23,12 @@ import tokenizers
 import torch
 from tokenizers import decoders, models, pre_tokenizers, processors
 
-from sensorium.formats import FORMATS, Format, LazyTensors, PublishedFiles
+from sensorium.formats import FORMATS, Format, LazyTensors, PublishedFiles, Walker
 from sensorium.layers.positions import Rope, RopeScaling
 from sensorium.types import CheckpointError
 
 __all__ = ["rebuild_tokenizer", "read_gguf"]
 
-MOST = {"settings": 1 << 16, "tensors": 1 << 16, "items": 1 << 24, "axes": 4}
 NUMBERS = dict(enumerate("BbHhIif?", 0)) | {10: "Q", 11: "q", 12: "d"}
 STRING, ARRAY = 8, 9
 CONTROL, USER_DEFINED = 3, 4
@@ -47,46 +45,21 @@ _LLAMA3 = [pre_tokenizers.Split(tokenizers.Regex(
 PRE_TOKENIZERS = {"smollm": _DIGITS, "starcoder": _DIGITS, "refact": _DIGITS, "gpt-2": _DIGITS[1:], "llama-bpe": _LLAMA3, "llama3": _LLAMA3}
 
 
-class _Header:
-    """Walks a header; refuses to step past the end of the file."""
-
-    def __init__(self, path: Path) -> None:
-        self.name, self.at = path.name, 0
-        try:
-            with open(path, "rb") as file:
-                self.bytes = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        except (OSError, ValueError) as error:
-            raise CheckpointError(f"{path} cannot be read ({error}); wanted a GGUF file") from error
-
-    def refuse(self, what: str) -> CheckpointError:
-        return CheckpointError(f"{self.name} is not a whole GGUF file: {what}; fetch it again")
-
-    def take(self, size: int, what: str) -> int:
-        """Step over ``size`` bytes; where they began."""
-        if size > len(self.bytes) - self.at:
-            raise self.refuse(f"{what} takes {size:,} bytes at {self.at:,}, but the file has {len(self.bytes):,}")
-        self.at += size
-        return self.at - size
-
-    def number(self, form: str, what: str) -> Any:
-        return struct.unpack_from(f"<{form}", self.bytes, self.take(struct.calcsize(f"<{form}"), what))[0]
-
-    def count(self, form: str, what: str) -> int:
-        count = self.number(form, f"the number of {what}")
-        if count > MOST[what]:
-            raise self.refuse(f"it says it has {count:,} {what}, wanted at most {MOST[what]:,}")
-        return count
+class _Header(Walker):
+    """A walk through a GGUF's header."""
 
     def text(self, what: str) -> str:
+        """A string."""
         size = self.number("Q", what)
         start = self.take(size, what)
         return self.bytes[start : start + size].decode("utf-8", "replace")
 
     def value(self, kind: int, what: str) -> Any:
+        """A setting's value of type ``kind``."""
         if kind == STRING:
             return self.text(what)
         if kind == ARRAY:
-            inner, count = self.number("I", what), self.count("Q", "items")
+            inner, count = self.number("I", what), self.count("Q", f"items in {what}", 1 << 24)
             if inner == STRING:
                 return [self.text(what) for _ in range(count)]
             form = f"<{count}{self._form(inner, what)}"
@@ -116,7 +89,7 @@ def _walk(header: _Header) -> tuple[dict[str, Any], dict[str, _Stored]]:
     header.take(4, "the magic")
     if (version := header.number("I", "the version")) not in (2, 3):
         raise header.refuse(f"version {version}, wanted 2 or 3")
-    tensors, settings = header.count("Q", "tensors"), header.count("Q", "settings")
+    tensors, settings = header.count("Q", "tensors", 1 << 16), header.count("Q", "settings", 1 << 16)
     meta = {}
     for _ in range(settings):
         key = header.text("a setting's name")
@@ -124,7 +97,7 @@ def _walk(header: _Header) -> tuple[dict[str, Any], dict[str, _Stored]]:
     infos = []
     for _ in range(tensors):
         name = header.text("a tensor's name")
-        sizes = tuple(header.number("Q", name) for _ in range(header.count("I", "axes")))
+        sizes = tuple(header.number("Q", name) for _ in range(header.count("I", f"axes of {name}", 4)))
         infos.append((name, sizes[::-1], header.number("I", name), header.number("Q", name)))
     alignment = meta.get("general.alignment", 32)
     if not isinstance(alignment, int) or alignment < 1:
@@ -250,7 +223,7 @@ def read_gguf(path: Path) -> PublishedFiles:
         CheckpointError: torn, lying about its sizes, or of a kind that is not read.
     """
     path = path if path.is_file() else _only(path)
-    header = _Header(path)
+    header = _Header(path, "GGUF")
     meta, stored = _walk(header)
     config = _config(header, meta, stored)
     heads = {"attn_q": config["num_attention_heads"], "attn_k": config["num_key_value_heads"]}

@@ -1,0 +1,98 @@
+"""Commands that train, measure and show: train, eval, demo."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sensorium.cli.shared import JsonFile, ModelName, err, load, out, write_json
+
+
+def train(
+    context: typer.Context,
+    recipe: Annotated[Path, typer.Argument(help="A recipe: a Python file with a function run(...) that returns a Run.")],
+    folder: Annotated[Path | None, typer.Option("--folder", help="Checkpoints and log; default runs/NAME.")] = None,
+    more: Annotated[int | None, typer.Option("--only", help="Stop after this many more steps; the run can be continued.")] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Throw away an earlier run in the folder.")] = False,
+) -> None:
+    """Train by a recipe, or go on with an interrupted run. Other options set the recipe's own fields: [i]--steps 1000[/i].
+
+    [dim]sensorium train recipes/nano.py --data corpus --steps 20000[/dim]
+    """
+    from sensorium.train import fit
+
+    run = _recipe(recipe)(**_fields(_recipe(recipe), context.args))
+    folder = folder or Path("runs") / run.name
+    fit(run, folder, steps=more, fresh=fresh)
+    out.print(f"in {folder}")
+
+
+def _recipe(path: Path) -> Callable[..., Any]:
+    """The ``run`` function of a recipe file."""
+    import sensorium as sn
+
+    if not path.is_file():
+        raise sn.ConfigError(f"{path} is not a file; give a recipe such as recipes/nano.py")
+    module_spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(module_spec)
+    sys.path.insert(0, str(path.parent.resolve()))
+    sys.modules[path.stem] = module
+    module_spec.loader.exec_module(module)
+    if "run" not in vars(module):
+        raise sn.ConfigError(f"{path} has no function run(...); a recipe is a Python file with one that returns a Run")
+    return module.run
+
+
+def _fields(function: Callable[..., Any], words: list[str]) -> dict[str, Any]:
+    """Options after the recipe, as the recipe's own fields, in the type of their defaults."""
+    import inspect
+
+    import sensorium as sn
+
+    known = inspect.signature(function).parameters
+    values: dict[str, Any] = {}
+    for name, word in zip(words[::2], words[1::2] + [None] * (len(words) % 2), strict=True):
+        key = name.removeprefix("--").replace("-", "_")
+        if not name.startswith("--") or key not in known or word is None:
+            given = ", ".join(f"--{k} {v.default}" for k, v in known.items())
+            raise sn.ConfigError(f"{name} {word or ''} is not a field of the recipe; it has: {given}")
+        kind = type(known[key].default)
+        try:
+            values[key] = kind(word)
+        except ValueError:
+            raise sn.ConfigError(f"{name} got {word!r}, wanted {kind.__name__}") from None
+    return values
+
+
+def evaluate(
+    model: Annotated[str, typer.Argument(help="A packaged model or a folder.")] = "nano",
+    data: Annotated[Path, typer.Option("--data", help="The corpus; see docs/data.md.")] = Path("corpus"),
+    json_file: JsonFile = None,
+    limit: Annotated[int | None, typer.Option(help="At most this many items a figure (for a quick look).")] = None,
+    seed: Annotated[int, typer.Option(help="Of drawings and of the items chosen.")] = 0,
+) -> None:
+    """Measure a model on held-out data, with 95 % intervals and baselines."""
+    from sensorium.catalog import find
+    from sensorium.evals import nano as nano_eval
+    from sensorium.evals.figures import show
+
+    figures = nano_eval.evaluate(find(model), data, limit=limit, seed=seed, console=err)
+    show(figures, out)
+    if json_file is not None:
+        write_json(json_file, [{f.name: vars(figure)[f.name] for f in fields(figure)} for figure in figures])
+
+
+def demo(
+    folder: Annotated[Path, typer.Option("--folder", help="Where the page and pictures go.")] = Path("demo"),
+    model: ModelName = "nano",
+) -> None:
+    """Name, find and draw a dozen pictures, and write one page that shows it."""
+    from sensorium.demo import make_demo
+
+    out.print(f"open {make_demo(folder, load(model), model, err)}")

@@ -1,0 +1,52 @@
+"""What the commands share: consoles, a bar, options, and how a word of the command line becomes a value."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+out, err = Console(), Console(stderr=True)
+
+ModelName = Annotated[str, typer.Option("--model", "-m", help="A model by name (see [b]sensorium models[/b]) or a model's folder.")]
+TableFolder = Annotated[Path, typer.Option("--table", help="Folder of the search table.")]
+JsonFile = Annotated[Path | None, typer.Option("--json", help="Also write the figures to this file.")]
+DEFAULT_TABLE = Path(".sensorium/table")
+SOUND_ENDINGS = (".wav", ".mp3", ".flac", ".ogg", ".oga", ".opus", ".m4a", ".aac", ".aiff", ".wma", ".mp4", ".mkv", ".webm", ".mov")
+PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm")
+
+
+def bar() -> Progress:
+    """A bar that counts, on the error stream; it goes away when done."""
+    return Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=err, transient=True)
+
+
+def load(name: str) -> Any:
+    """The model of a name or folder, opened."""
+    import sensorium as sn
+    from sensorium.catalog import find
+
+    return sn.load(find(name))
+
+
+def value(text: str) -> Any:
+    """A word of the command line: a sound or a picture if it names one, else text."""
+    import sensorium as sn
+
+    ending = Path(text).suffix.lower()
+    if ending in SOUND_ENDINGS:
+        return sn.Audio(text)
+    if ending in PICTURE_ENDINGS or (len(text) < 1024 and "\n" not in text and "\0" not in text and Path(text).exists() and ending):
+        return sn.Image(text)
+    return sn.Text(text)
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write figures to a file in one step."""
+    from sensorium.files import write_file
+
+    write_file(path, json.dumps(data, indent=1, ensure_ascii=False, default=str).encode())

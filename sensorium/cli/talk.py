@@ -1,0 +1,249 @@
+"""Commands that talk: ask, chat, transcribe, speak."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sensorium.cli.shared import bar, err, out, value
+
+WANTS = ("text", "image", "audio", "video")
+Seed = Annotated[int, typer.Option(help="Of every random choice; the same seed gives the same answer.")]
+MaxTokens = Annotated[int, typer.Option(min=1, max=8192, help="Longest text answer, in tokens.")]
+Temperature = Annotated[float, typer.Option(min=0.0, max=5.0, help="0 always takes the likeliest word; higher is more varied.")]
+TopK = Annotated[int, typer.Option(min=0, help="Choose among the k likeliest tokens; 0 is all.")]
+TopP = Annotated[float, typer.Option(min=0.0, max=1.0, help="Choose among the likeliest that hold this share.")]
+MinP = Annotated[float, typer.Option(min=0.0, max=1.0, help="Leave out tokens less likely than this share of the likeliest.")]
+Repetition = Annotated[float, typer.Option(min=0.5, max=5.0, help="Over 1 makes what was already said less likely.")]
+Stop = Annotated[list[str] | None, typer.Option(help="End the answer at this text; may be given several times.")]
+Voice = Annotated[str | None, typer.Option(help="Voice of a spoken answer; [b]sensorium speak --voices[/b] lists them.")]
+Speed = Annotated[float, typer.Option(min=0.5, max=2.0, help="Of speech; 1 is natural.")]
+Language = Annotated[str, typer.Option(help="Spoken language as a two-letter code (en, zh, de ...), or auto.")]
+
+
+def ask(
+    what: Annotated[list[str], typer.Argument(help='A question, pictures, recordings: [i]cat.png "What is this?"[/i]')],
+    want: Annotated[list[str] | None, typer.Option("--want", "-w", help="Answer as text (default), image or audio; may be given twice.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Where to write the picture or sound.")] = None,
+    model: Annotated[str | None, typer.Option("--model", "-m", help="Who answers; by default whoever at hand can. A name or a folder.")] = None,
+    explain_route: Annotated[bool, typer.Option("--explain-route", help="Show through which models the answer would go, and stop.")] = False,
+    seed: Seed = 0,
+    steps: Annotated[int, typer.Option(min=1, max=1000, help="Denoising steps for a picture.")] = 24,
+    guidance: Annotated[float, typer.Option(min=0.0, max=50.0, help="How strictly a picture follows the words.")] = 3.0,
+    max_tokens: MaxTokens = 256,
+    temperature: Temperature = 0.0, top_k: TopK = 0, top_p: TopP = 1.0, min_p: MinP = 0.0, repetition: Repetition = 1.0, stop: Stop = None,
+    schema: Annotated[Path | None, typer.Option(help="A JSON schema file that the answer keeps to.")] = None,
+    voice: Voice = None, speed: Speed = 1.0, language: Language = "auto",
+) -> None:
+    """Ask anything: in words, about pictures, or aloud; answered in words, as a picture, or aloud.
+
+    [dim]sensorium ask "What is the capital of France?"[/dim]
+
+    [dim]sensorium ask picture.png "What is this?"[/dim]
+
+    [dim]sensorium ask "Draw a red apple" --want image -o apple.png[/dim]
+
+    [dim]sensorium ask question.wav --want audio -o answer.wav[/dim]
+    """
+    import sensorium as sn
+    from sensorium import route
+
+    wanted = tuple(want or ["text"])
+    places = _places(wanted, output)
+    request = sn.Request([sn.user(*[value(word) for word in what])], want=wanted, seed=seed, steps=steps, guidance=guidance,
+                         max_tokens=max_tokens, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, repetition=repetition,
+                         stop=tuple(stop or ()), schema=_schema(schema), voice=voice, speed=speed, language=_language(language))
+    skills = route.skills_with(model) if model else None
+    if explain_route:
+        given = [value.modality for value in request.messages[0].parts]
+        for name in wanted:
+            out.print(f"[b]{name}[/b]\n{route.plan(given, name, skills, request.language)}", highlight=False)
+        return
+    _show(route.stream_answer(request, skills, note=lambda text: err.print(f"[dim]{text}[/]", highlight=False)), places)
+
+
+def _places(wanted: tuple[str, ...], output: Path | None) -> dict[str, Path]:
+    """Where each wanted picture or sound goes."""
+    import sensorium as sn
+
+    endings = {"image": ".png", "audio": ".wav", "video": ".webp"}
+    media = [name for name in wanted if name in endings]
+    if output is not None and not media:
+        raise sn.ConfigError(f"--output {output} is for pictures and sounds; add --want image or --want audio")
+    if output is not None and len(media) == 1:
+        return {media[0]: output}
+    base = output or Path("answer")
+    return {name: base.with_suffix(endings[name]) for name in media}
+
+
+def _schema(path: Path | None) -> dict[str, Any] | None:
+    import sensorium as sn
+
+    if path is None:
+        return None
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise sn.ConfigError(f"--schema {path} cannot be read ({error.strerror}); wanted a JSON schema file") from error
+    except ValueError as error:
+        raise sn.ConfigError(f"--schema {path} is not JSON ({error}); wanted a JSON schema file") from error
+
+
+def _language(word: str) -> str | None:
+    return None if word == "auto" else word
+
+
+def _show(deltas: Any, places: dict[str, Path]) -> None:
+    """Text to the output as it comes, pictures and sounds to their files."""
+    spoke = False
+    with bar() as progress:
+        task = progress.add_task("thinking", total=None)
+        for event in deltas:
+            if event.kind == "text":
+                progress.stop()
+                sys.stdout.write(event.value)
+                sys.stdout.flush()
+                spoke = True
+            elif event.kind == "step":
+                progress.update(task, description="drawing", completed=event.done, total=event.total)
+            elif event.kind == "audio":
+                progress.update(task, description=f"speaking, {event.done} said")
+            elif event.kind == "part":
+                progress.stop()
+                if spoke:
+                    sys.stdout.write("\n")
+                    spoke = False
+                if event.value.modality != "text":
+                    err.print(f"wrote {event.value.save(places[event.value.modality])}", highlight=False)
+
+
+def chat(
+    model: Annotated[str | None, typer.Option("--model", "-m", help="Who answers; by default the best language model at hand.")] = None,
+    system: Annotated[str | None, typer.Option(help="What the model is told before the conversation.")] = None,
+    save: Annotated[Path | None, typer.Option(help="Keep the conversation in this file, and go on with it next time.")] = None,
+    seed: Seed = 0, max_tokens: MaxTokens = 512, temperature: Temperature = 0.0, top_k: TopK = 0, top_p: TopP = 1.0, min_p: MinP = 0.0,
+    repetition: Repetition = 1.1,
+) -> None:
+    """Talk with a language model, turn by turn. An empty line or Ctrl-D ends it; Ctrl-C stops an answer. [i]/again /undo /help[/i] work too.
+
+    [dim]echo "Name three colours" | sensorium chat[/dim]
+    """
+    import sensorium as sn
+    from sensorium.chat import Chat
+    from sensorium.named import best, open_model
+
+    name = model or best("think")
+    if name is None:
+        raise sn.ConfigError("no language model is at hand; get one: sensorium pull smollm2-135m-instruct")
+    talk = Chat(open_model(name), system=system, max_tokens=max_tokens, seed=seed, temperature=temperature, top_k=top_k, top_p=top_p,
+                min_p=min_p, repetition=repetition)
+    if save is not None and save.is_file():
+        talk.load(save)
+    _converse(talk, name, save)
+
+
+def _converse(talk: Any, name: str, save: Path | None) -> None:
+    here = sys.stdin.isatty()
+    if here:
+        err.print(f"[dim]{name}; an empty line ends it[/]", highlight=False)
+    while True:
+        try:
+            line = input("> " if here else "")
+        except EOFError:
+            return
+        if not line.strip():
+            if here:
+                return
+            continue
+        try:
+            for delta in talk.say(line):
+                if delta.kind == "text":
+                    sys.stdout.write(delta.value)
+                    sys.stdout.flush()
+        except KeyboardInterrupt:
+            err.print("[dim] (stopped)[/]")
+        sys.stdout.write("\n")
+        if save is not None:
+            talk.save(save)
+
+
+def transcribe(
+    recording: Annotated[Path, typer.Argument(help="A sound or film: wav, mp3, flac, ogg, m4a, mp4 ...")],
+    language: Language = "auto",
+    translate: Annotated[bool, typer.Option("--translate", help="Write English, whatever is spoken.")] = False,
+    form: Annotated[str, typer.Option("--format", "-f", help="text, srt, vtt or json (json has the words' times).")] = "text",
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="A file; without it the text is printed as it is heard.")] = None,
+    words: Annotated[bool, typer.Option("--words", help="Times of every word (json; in srt and vtt a caption is cut at words).")] = False,
+    model: Annotated[str | None, typer.Option("--model", "-m", help="Who hears; by default the best at hand.")] = None,
+) -> None:
+    """Write down what is spoken in a recording, with times.
+
+    [dim]sensorium transcribe talk.mp3[/dim]    [dim]sensorium transcribe film.mp4 --format srt -o film.srt[/dim]
+    """
+    import sensorium as sn
+    from sensorium import captions
+    from sensorium.files import write_file
+    from sensorium.hear import listen
+    from sensorium.named import best, open_model
+
+    if form not in captions.FORMATS:
+        raise sn.ConfigError(f"--format got {form!r}, wanted one of {', '.join(captions.FORMATS)}")
+    name = model or best("hear")
+    if name is None:
+        raise sn.ConfigError("no model that hears is at hand; get one: sensorium pull whisper-base")
+    streaming = output is None and form == "text"
+    heard = []
+    with bar() as progress:
+        task = progress.add_task("listening", total=None)
+        pieces = listen(open_model(name), sn.Audio(recording), language=_language(language), translate=translate, words=words or form == "json",
+                        watch=lambda done, total: progress.update(task, completed=round(done), total=round(total) if total else None))
+        for piece in pieces:
+            heard.append(piece)
+            if streaming:
+                out.print(piece.text.strip(), highlight=False, markup=False, soft_wrap=True)
+    if not heard:
+        err.print("[dim]no speech was heard[/]")
+    if streaming:
+        return
+    text = captions.write(heard, form)
+    if output is None:
+        sys.stdout.write(text)
+    else:
+        err.print(f"wrote {write_file(output, text.encode())}", highlight=False)
+
+
+def speak(
+    text: Annotated[str | None, typer.Argument(help="What to say; a text file's name, or - for standard input, is read.")] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="wav, flac, ogg or mp3.")] = Path("speech.wav"),
+    voice: Voice = None, speed: Speed = 1.0,
+    model: Annotated[str | None, typer.Option("--model", "-m", help="Who speaks; by default Kokoro, or espeak-ng where it is not at hand.")] = None,
+    voices: Annotated[bool, typer.Option("--voices", help="List the voices and stop.")] = False,
+) -> None:
+    """Say a text aloud, in English or Chinese.
+
+    [dim]sensorium speak "Good morning." -o morning.wav[/dim]    [dim]sensorium speak 早上好 --voice zf_xiaobei[/dim]
+    """
+    import sensorium as sn
+    from sensorium.named import open_voice
+    from sensorium.route import joined
+
+    speaker = open_voice(model)
+    if voices:
+        for name in speaker.voices:
+            out.print(name, highlight=False)
+        return
+    if text is None:
+        raise sn.ConfigError('nothing to say; give a text: sensorium speak "Good morning."')
+    words = sys.stdin.read() if text == "-" else Path(text).read_text(encoding="utf-8") if text.endswith(".txt") and Path(text).is_file() else text
+    with bar() as progress:
+        task = progress.add_task("speaking", total=None)
+        pieces = []
+        for piece in speaker.speak(words, voice=voice, speed=speed):
+            pieces.append(piece)
+            progress.update(task, completed=len(pieces))
+    whole = joined(pieces)
+    err.print(f"wrote {whole.save(output)} ({len(whole.source) / whole.rate_hz:.1f} s, {speaker.name})", highlight=False)

@@ -1,0 +1,207 @@
+"""Desk: one model beside its codecs: values and conversations come in, batches that it can read go out.
+
+    a list of values -> arrays -> segment                               models without a chat template, and what is embedded
+    messages -> chat template -> ids, media between them -> segment     models with one
+
+A model knows its codecs by the folder it was loaded from: ours say so in ``codecs.json``; published ones by their own files.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+
+from sensorium.checkpoint import read_published
+from sensorium.codecs.chat import ChatTemplate
+from sensorium.codecs.text import Tokenizer
+from sensorium.codecs.vision import VisionCodec
+from sensorium.data import Arrays, Packer, Segment
+from sensorium.model import ModelNet
+from sensorium.spec import Spec, from_dict
+from sensorium.types import CheckpointError, ConfigError, Media, MediaError, Message, ModalityError, Text, user
+
+__all__ = ["Codecs", "codecs_of", "Desk", "Value"]
+
+Value = str | Text | Media
+
+
+@dataclass(frozen=True)
+class Codecs:
+    """How a model's raw values become arrays and back.
+
+    Args:
+        text: tokenizer, or None.
+        image: picture codec, or None.
+        audio: sound codec, or None.
+        context: longest text read, in tokens; with a template, of the whole conversation and the answer.
+        say, end: names of the special tokens around an answer; None where the model has none.
+        ends: names of further special tokens that end an answer.
+        fill: id that pads a tower's texts to one length.
+        start, stop: names of special tokens around a text; None where it has none.
+        fixed: pad a tower's texts to ``context`` instead of the longest.
+        template: how conversations are written; None: one value after the other.
+    """
+
+    text: Tokenizer | None = None
+    image: VisionCodec | None = None
+    audio: Spec | None = None
+    context: int = 77
+    say: str | None = None
+    end: str | None = None
+    ends: tuple[str, ...] = ()
+    fill: int = 0
+    start: str | None = None
+    stop: str | None = None
+    fixed: bool = False
+    template: ChatTemplate | None = None
+
+    def to_json(self) -> str:
+        """For codecs.json; the tokenizer is a file of its own."""
+        plain: dict[str, Any] = {k: v for k, v in vars(self).items() if k not in ("text", "image", "audio", "template")}
+        made = {name: vars(self)[name].to_dict() for name in ("image", "audio", "template") if vars(self)[name] is not None}
+        return json.dumps({**plain, "image": None, **made}, indent=1)
+
+    @staticmethod
+    def load(folder: str | Path) -> Codecs:
+        """Read codecs.json and tokenizer.json of a model's folder, or what a published model's files say.
+
+        Raises:
+            CheckpointError: the files are missing or broken.
+        """
+        folder = Path(folder)
+        if not (folder / "codecs.json").is_file():
+            if (folder / "model.json").is_file():
+                raise CheckpointError(f"{folder} has no codecs.json; give codecs=Codecs(...) to say how values become arrays")
+            return _published(folder)
+        data = json.loads((folder / "codecs.json").read_text(encoding="utf-8"))
+        made = {name: from_dict(data.pop(name)) if data.get(name) else data.pop(name, None) for name in ("image", "audio")}
+        template = data.pop("template", None)
+        tokenizer = folder / "tokenizer.json"
+        return Codecs(**{**data, "ends": tuple(data.get("ends", ()))}, **made, template=ChatTemplate(**template) if template else None,
+                      text=Tokenizer.from_file(tokenizer) if tokenizer.is_file() else None)
+
+
+def _published(path: Path) -> Codecs:
+    """What a published model's own files say."""
+    files = read_published(path)
+    if files.tokenizer is None:
+        raise CheckpointError(f"{path} has no tokenizer; give codecs=Codecs(...) to say how values become arrays")
+    text = Tokenizer.from_text(files.tokenizer, f"the tokenizer of {path.name}")
+    template = ChatTemplate(files.template, {f"{name}_token": token for name, token in files.special.items()}) if files.template else None
+    sizes = {**files.config.get("text_config", {}), **files.config}
+    context = next((sizes[name] for name in ("max_position_embeddings", "max_target_positions") if name in sizes), 2048)
+    numbers = sizes.get("eos_token_id")
+    numbers = numbers if isinstance(numbers, list) else [numbers]
+    names = {number: name for name, number in text.specials.items()}
+    ends = [template.end(text) if template else None, files.special.get("eos"), *(names.get(number) for number in numbers)]
+    ends = [name for name in dict.fromkeys(ends) if name in text.specials]
+    start, stop = text.around
+    fill = text.specials.get(files.special.get("pad", ""), 0)
+    return Codecs(text=text, context=context, end=ends[0] if ends else None, ends=tuple(ends[1:]), fill=fill, start=start, stop=stop,
+                  template=template)
+
+
+_KNOWN: WeakKeyDictionary[ModelNet, Codecs] = WeakKeyDictionary()
+
+
+def codecs_of(model: ModelNet, codecs: Codecs | None = None) -> Codecs:
+    """The codecs to use with a model: those given, or those of its folder."""
+    if codecs is not None:
+        return codecs
+    if model.folder is None:
+        raise ConfigError("this model was built, not loaded, so it has no codecs; give codecs=Codecs(image=..., text=...)")
+    if model not in _KNOWN:
+        _KNOWN[model] = Codecs.load(model.folder)
+    return _KNOWN[model]
+
+
+class Desk:
+    """One model with its codecs and packer: turns values into batches.
+
+    Args:
+        model: a built or loaded model.
+        codecs: None takes those of its folder.
+    """
+
+    def __init__(self, model: ModelNet, codecs: Codecs | None = None) -> None:
+        self.model, self.spec = model, model.spec
+        self.codecs = codecs_of(model, codecs)
+        head = self.spec.heads.get("embed")
+        media = [m for m in self.spec.reads if m != "text"]
+        special = {name: self._special(name) for name in ("say", "end")}
+        rope_axes = self.spec.decoder is not None and len(self.spec.decoder.read.rope_axes) > 1
+        self.packer = Packer(places={m: self.spec.places(m) for m in media} if self.spec.decoder else {}, row=max(4096, self.codecs.context),
+                             embed=head.token if head else None, axes=rope_axes, **special)
+
+    def _special(self, name: str) -> int | None:
+        token = vars(self.codecs)[name]
+        return self.codecs.text.special(token) if token and self.codecs.text else None
+
+    @cached_property
+    def ends(self) -> tuple[int, ...]:
+        """Every id that ends an answer."""
+        names = [name for name in (self.codecs.end, *self.codecs.ends) if name]
+        return tuple(self.codecs.text.special(name) for name in names) if self.codecs.text else ()
+
+    def arrays(self, value: Value) -> Arrays:
+        """A value through its codec.
+
+        Raises:
+            ModalityError: the model does not read it.
+        """
+        value = Text(value) if isinstance(value, str) else value
+        if value.modality not in self.spec.reads:
+            raise ModalityError(f"the model was given {value.modality}, but reads only {', '.join(self.spec.reads)}")
+        codec = vars(self.codecs).get(value.modality)
+        if codec is None:
+            raise ConfigError(f"no codec for {value.modality}; give codecs=Codecs({value.modality}=...)")
+        if value.modality == "text":
+            return Arrays("text", self.codecs.text.encode(value.text, limit=self.codecs.context))
+        return Arrays(value.modality, codec.encode(value))
+
+    def segment(self, values: Sequence[Value], want: str | None = None) -> Segment:
+        """Values laid out one after the other, ready to be answered in ``want``."""
+        parts = [self.arrays(value) for value in values]
+        if self.codecs.start and want == "text":
+            parts.insert(0, Arrays("text", [self.codecs.text.special(self.codecs.start)]))
+        if want == "image":
+            head = self.spec.heads["image"]
+            parts.append(Arrays("image", torch.zeros(head.channels, head.size, head.size), target=True))
+        return self.packer.segment(parts, answer=want == "text")
+
+    def prompt(self, messages: Sequence[Message], want: str) -> Segment:
+        """A conversation laid out by the model's template, if it has one, ready to be answered in ``want``.
+
+        Raises:
+            MediaError: with a template, longer than the model's context.
+        """
+        if self.codecs.template is None or want != "text":
+            return self.segment([value for message in messages for value in message.parts], want)
+        pieces = self.codecs.template.pieces(self.codecs.text, messages)
+        segment = self.packer.segment([self.arrays(piece) if isinstance(piece, Media) else Arrays("text", piece) for piece in pieces])
+        if len(segment) >= self.codecs.context:
+            raise MediaError(f"the conversation takes {len(segment):,} tokens, and the model reads {self.codecs.context:,} with its answer; "
+                             "shorten it or leave out the oldest messages")
+        return segment
+
+    def question(self, values: Sequence[Value], want: str) -> Segment:
+        """Values as one question, ready to be answered in ``want``."""
+        return self.prompt([user(*values)], want)
+
+    def tower_batch(self, values: Sequence[Value]) -> torch.Tensor:
+        """Values of one modality, stacked for a tower."""
+        arrays = [self.arrays(value) for value in values]
+        if arrays[0].modality != "text":
+            return torch.stack([item.value for item in arrays])
+        around = [[self.codecs.text.special(name)] if name else [] for name in (self.codecs.start, self.codecs.stop)]
+        room = self.codecs.context - len(around[0]) - len(around[1])
+        rows = [around[0] + list(item.value)[:room] + around[1] for item in arrays]
+        length = self.codecs.context if self.codecs.fixed else max(map(len, rows))
+        return torch.tensor([row + [self.codecs.fill] * (length - len(row)) for row in rows])
