@@ -14,14 +14,15 @@ sys.path.insert(0, str(ROOT))
 TREE = [
     "types", "spec", "files", "fetch", "layers/positions", "layers/masks", "layers/cache", "layers/norms", "layers/kernels",
     "layers/packed", "layers/attention", "layers/blocks", "layers/stack", "layers/patches", "layers/convolutions", "codecs/vision",
-    "codecs/audio", "codecs/text", "codecs/_render", "codecs/sandbox", "codecs/chat", "codecs/espeak", "codecs/english", "codecs/mandarin",
-    "codecs/sentences", "codecs/phonemes", "encoders", "align", "fuse", "decoder", "heads", "objectives", "model", "samples", "data",
-    "formats", "checkpoint", "catalog", "pull", "optim", "sentinels", "train", "fused", "constrain", "generate", "denoise", "desk", "engine",
-    "pauses", "hear", "captions", "speak", "chat", "named", "route", "zoo/registry", "zoo/published", "zoo/gguf", "zoo/ctranslate2",
-    "zoo/llama", "zoo/whisper", "zoo/bert", "zoo/clip", "zoo/siglip", "zoo/llava", "zoo/flamingo", "zoo/dit", "zoo/nano", "corpus/split",
-    "corpus/sources", "corpus/kinds", "corpus/names", "corpus/draw", "corpus/emoji", "corpus/clipart", "corpus/build", "corpus/describe",
-    "memory/table", "evals/figures", "evals/judge", "evals/nano", "evals/words", "evals/speech", "evals/language", "page", "demo_talk",
-    "demo", "cli/shared", "cli/talk", "cli/look", "cli/models", "cli/learn", "cli/main", "cli/__main__",
+    "codecs/waves", "codecs/audio", "codecs/text", "codecs/_render", "codecs/sandbox", "codecs/chat", "codecs/espeak", "codecs/english",
+    "codecs/mandarin", "codecs/sentences", "codecs/phonemes", "encoders", "align", "fuse", "decoder", "heads", "objectives", "model",
+    "samples", "data", "formats", "checkpoint", "catalog", "pull", "optim", "sentinels", "train", "fused", "constrain", "generate",
+    "denoise", "desk", "engine", "pauses", "windows", "dictation", "timing", "hear", "captions", "speak", "chat", "named", "route",
+    "zoo/registry", "zoo/published", "zoo/gguf", "zoo/ctranslate2", "zoo/llama", "zoo/whisper", "zoo/bert", "zoo/clip", "zoo/siglip",
+    "zoo/llava", "zoo/flamingo", "zoo/dit", "zoo/nano", "corpus/split", "corpus/sources", "corpus/kinds", "corpus/names", "corpus/draw",
+    "corpus/emoji", "corpus/clipart", "corpus/build", "corpus/describe", "memory/table", "evals/figures", "evals/judge", "evals/nano",
+    "evals/words", "evals/clips", "evals/speech", "evals/language", "page", "demo_talk", "demo", "cli/shared", "cli/talk", "cli/look",
+    "cli/models", "cli/learn", "cli/main", "cli/__main__",
 ]
 CORE = TREE[: TREE.index("route") + 1]
 

@@ -1,7 +1,9 @@
 """Sensorium: one grammar for multimodal models."""
 
 from sensorium.align import AttentionPool, Merge, Pool, Project, Resample
+from sensorium.chat import Chat
 from sensorium.checkpoint import Coverage, Pretrained, load, save
+from sensorium.codecs.audio import AudioCodec
 from sensorium.codecs.text import Tokenizer
 from sensorium.codecs.vision import VisionCodec
 from sensorium.data import Arrays, Packer

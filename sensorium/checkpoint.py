@@ -136,7 +136,10 @@ def load(folder: str | Path, dtype: torch.dtype = torch.float32, report: Coverag
         spec = replace(spec, packed=packed)
     if spec.packed is not None and dtype != torch.float32:
         raise ConfigError(f"{folder.name} is packed, and what stays in floats beside few bits is float32, not {dtype}; leave dtype out")
-    model = spec.build(device="meta", dtype=dtype)
+    try:
+        model = spec.build(device="meta", dtype=dtype)
+    except (ArithmeticError, RuntimeError, TypeError) as error:
+        raise CheckpointError(f"no model can be built of the sizes that {folder.name} says ({str(error)[:80]}); fetch it again") from error
     _fill(model, tensors, rules, ignored, report, dtype)
     model.folder = folder
     return model.eval()
@@ -156,7 +159,7 @@ def _published(path: Path) -> tuple[Model, dict[str, Rule], Callable[[str], str 
         _check_depth(files.config, len(files.tensors))
         spec = entry.spec(files.config)
         rules = entry.rules(spec, files.config)
-    except (AttributeError, KeyError, TypeError) as error:
+    except (ArithmeticError, AttributeError, KeyError, TypeError) as error:
         raise CheckpointError(f"the settings of {path.name}, of kind {kind!r}, lack or misuse {error}") from error
     return spec, rules, entry.ignored, LazyTensors({entry.rename(name): maker for name, maker in files.tensors.makers.items()})
 

@@ -144,8 +144,10 @@ class _Grammars:
     """One tokenizer as the library knows it, and the grammars compiled over it."""
 
     def __init__(self, tokenizer: Tokenizer, end: tuple[int, ...]) -> None:
-        import llguidance
-
+        try:
+            import llguidance
+        except ImportError as error:
+            raise ConfigError("answers to a schema want the llguidance library; pip install 'sensorium[chat]'") from error
         self.inner = llguidance.LLTokenizer(tokenizer.to_json(), eos_token=list(end), slices=llguidance.LLTokenizer.json_slices())
         self.kept: OrderedDict[tuple[str, int], Any] = OrderedDict()
 

@@ -99,6 +99,9 @@ class Settings:
         repetitive: text that packs better than this many times is a loop.
         unsure: mean log probability of a token below which the text is doubted.
         silence: probability of "no speech" above which a doubted text is dropped.
+        vouched: a voice detector found speech in what is given.
+        unheard: without one, probability of "no speech" above which any text is dropped. Noise and music gave 0.56 and more, speech under
+            twice as loud a noise 0.34 and less.
         longest: tokens of one window.
         first_s: the first words begin no later than this.
         seed: of the choices above temperature 0.
@@ -110,6 +113,8 @@ class Settings:
     repetitive: float = 2.4
     unsure: float = -1.0
     silence: float = 0.6
+    vouched: bool = False
+    unheard: float = 0.45
     longest: int = 224
     first_s: float = 1.0
     seed: int = 0
@@ -139,11 +144,13 @@ class Written:
 
     def silent(self, settings: Settings) -> bool:
         """Nobody speaks."""
+        if not settings.vouched and self.no_speech > settings.unheard:
+            return True
         return self.no_speech > settings.silence and self.mean < settings.unsure
 
     def sound(self, settings: Settings) -> bool:
-        """Nothing speaks against it."""
-        return not self.looping and self.packs <= settings.repetitive and (self.mean >= settings.unsure or self.silent(settings))
+        """Nothing speaks against it, or nobody spoke; trying again would not help."""
+        return self.silent(settings) or (not self.looping and self.packs <= settings.repetitive and self.mean >= settings.unsure)
 
 
 class Rules:
@@ -211,15 +218,17 @@ def write_down(
         generator = torch.Generator().manual_seed(settings.seed + turn)
         rows = _Rows(open_reader(features_BSD[left]), marks, settings, len(left))
         for index, found in zip(left, rows.run(language, translate, temperature, generator), strict=True):
-            found.packs = _packs(decode([token for token in found.tokens if token < marks.end]))
+            text = [token for token in found.tokens if token < marks.end]
+            found.packs = _packs(decode(text))
+            found.looping |= not settings.vouched and _nothing_else(text)
             if best[index] is None or _rank(found, settings) > _rank(best[index], settings):
                 best[index] = found
         left = [index for index in left if not best[index].sound(settings)]
         if not left:
             break
     for written in best:
-        if not written.sound(settings):
-            written.tokens = _without_loop(written.tokens, marks)
+        if not written.sound(settings):  # nothing helped: what was vouched for is kept as it is, but once
+            written.tokens = _without_loop(written.tokens, marks) if settings.vouched else []
     return best
 
 
@@ -281,7 +290,7 @@ class _Rows:
         return [codes[index] for index in best_B.tolist()]
 
 
-REPEATS, REPEATED = 5, 24
+REPEATS, REPEATED = 5, 12
 
 
 def _loops(tokens: list[int], marks: Marks) -> bool:
@@ -298,6 +307,11 @@ def _loop(tokens: list[int], marks: Marks) -> tuple[int, int] | None:
         if len(text) >= size * repeats and text[-size * repeats :] == text[-size:] * repeats:
             return place[-size * repeats], size
     return None
+
+
+def _nothing_else(text: list[int]) -> bool:
+    """All of the text is one phrase said ``REPEATS`` times or more: what is written of noise."""
+    return any(len(text) % size == 0 and text[:size] * (len(text) // size) == text for size in range(1, len(text) // REPEATS + 1))
 
 
 def _without_loop(tokens: list[int], marks: Marks) -> list[int]:

@@ -15,7 +15,8 @@ __all__ = ["read_lines", "write_file"]
 
 def read_lines(path: str | Path) -> list[dict[str, Any]]:
     """The rows of a JSON-lines file that the project itself wrote."""
-    return [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
+    text = Path(path).read_text(encoding="utf-8")
+    return [json.loads(line) for line in text.split("\n") if line.strip()]  # texts may hold other line separators, which JSON leaves as they are
 
 
 def write_file(path: str | Path, data: bytes) -> Path:

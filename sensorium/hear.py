@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -33,7 +33,7 @@ __all__ = ["Heard", "Hearing", "languages", "listen", "transcribe", "Word"]
 ROWS = 8  # windows written down together
 MISSED_S = 2.0  # speech after the last time in a window that is listened to once more
 PLACES = 448  # tokens that the published models have places for
-STEADY_DB = 3.0  # a sound whose loudness never changes by more is no speech
+STEADY_DB = 4.5  # white noise changes by 3.6 in 50 ms pieces, speech in as loud a noise by 9
 
 Watcher = Callable[[float, float], None]
 
@@ -82,12 +82,7 @@ def transcribe(model: ModelNet, audio: Audio | Video | str | Path | bytes, langu
     segments = tuple(listen(model, audio, language, translate, words, watch, settings, skip_silence))
     source = audio.source if isinstance(audio, (Audio, Video)) else audio
     name = Path(source).name if isinstance(source, (str, Path)) else "sound"
-    return Hearing(name, segments[0].language if segments else "", join([segment.text for segment in segments]), segments)
-
-
-def join(texts: Sequence[str]) -> str:
-    """Texts of segments as one: with blanks where they are written with blanks."""
-    return "".join(texts).strip()
+    return Hearing(name, segments[0].language if segments else "", "".join(segment.text for segment in segments).strip(), segments)
 
 
 @torch.inference_mode()
@@ -113,9 +108,10 @@ def listen(model: ModelNet, audio: Audio | Video | str | Path | bytes, language:
     """
     ear = _ear(model)
     ear.check(language, translate)
-    ask = settings or Settings()
+    finder = open_finder() if skip_silence else None
+    ask = replace(settings or Settings(), vouched=finder is not None)
     total_s = sound_length(audio)
-    windows = cut_windows(stream_audio(audio, RATE_HZ), open_finder() if skip_silence else None, longest_s=ear.codec.frames / 100)
+    windows = cut_windows(stream_audio(audio, RATE_HZ), finder, longest_s=ear.codec.frames / 100)
     batch: list[Window] = []
     rows = 1  # the first window alone: the first words come soon, and they say which language it is
 
@@ -160,7 +156,7 @@ def steady(x_T: torch.Tensor) -> bool:
     band_hz = ((100, 500), (500, 1500), (1500, 4000))
     step_hz = RATE_HZ / piece
     level_NB = torch.stack([power_NF[:, round(low / step_hz) : round(high / step_hz)].sum(dim=1) for low, high in band_hz], dim=1)
-    level_NB = 10 * level_NB.clamp(min=1e-9).log10()
+    level_NB = 10 * level_NB.clamp(min=float(level_NB.max()) * 1e-5).log10()
     low_B, high_B = level_NB.quantile(torch.tensor([0.1, 0.9]), dim=0)
     return bool((high_B - low_B).max() < STEADY_DB)
 
@@ -187,10 +183,10 @@ class _Ear:
             raise ConfigError("the model hears English only and translates nothing; use a multilingual one")
 
     def encode(self, model: ModelNet, windows: Sequence[Window]) -> torch.Tensor:
-        """Features (B, S, D)."""
-        mel_BMF = self.codec.encode_samples([window.x_T for window in windows])
+        """Features (B, S, D). One window after another: what one needs stays in the processor's caches, what eight need does not."""
         weight = next(self.encoder.parameters())
-        return self.encoder(mel_BMF.to(weight.device, weight.dtype)).x_BPD.to(model.dtype)
+        mels = (self.codec.encode_samples([window.x_T]).to(weight.device, weight.dtype) for window in windows)
+        return torch.cat([self.encoder(mel_BMF).x_BPD.to(model.dtype) for mel_BMF in mels])
 
     def hear(self, model: ModelNet, windows: Sequence[Window], language: str | None, translate: bool, words: bool, settings: Settings,
              ) -> list[list[Heard]]:
@@ -209,8 +205,8 @@ class _Ear:
                 parts = _parts(written[row].tokens, self.marks, window.length_s)
                 out[index] += self._segments(parts, window, written[row].language, spoken.get(row))
                 reached_s = parts[-1].end_s if parts else window.length_s
-                if 0 < reached_s < window.length_s - MISSED_S:
-                    later.append((index, window.after(reached_s)))
+                if 0 < reached_s < window.length_s - MISSED_S and not steady((rest := window.after(reached_s)).x_T):
+                    later.append((index, rest))
             todo = later
         return out
 

@@ -11,12 +11,14 @@ Letters: B batch, T length, D width, L media, P patches, V vocabulary, C channel
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from sensorium.fuse import CrossMemory, Watch
 from sensorium.layers.cache import Cache
@@ -90,7 +92,7 @@ class Model(Spec):
 
     def build(self, seed: int = 0, device: str = "cpu", dtype: torch.dtype = torch.float32) -> ModelNet:
         """Make the module with weights drawn from ``seed``; on device "meta" it has shapes and no memory."""
-        with torch.random.fork_rng(devices=[]), torch.device(device):
+        with torch.random.fork_rng(devices=[]), torch.device(device), _Shapes() if device == "meta" else nullcontext():
             torch.manual_seed(seed)
             return ModelNet(self).to(dtype)
 
@@ -104,6 +106,20 @@ class Model(Spec):
         lines += [f"objectives: {v.describe()}" for v in self.objectives]
         lines += [f"packed: {self.packed.describe()}"] if self.packed else []
         return "\n".join(lines)
+
+
+class _Shapes(TorchFunctionMode):
+    """Draws and scales no weights where there is no memory for them: torch would load its compiler first, which takes a second."""
+
+    _drawing = frozenset(f for f in vars(nn.init).values() if callable(f))
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
+        kwargs = kwargs or {}
+        if func in self._drawing:
+            return kwargs["tensor"] if "tensor" in kwargs else args[0]
+        if func is torch.Tensor.mul and isinstance(args[1], float) and args[0].is_floating_point():
+            return args[0]
+        return (torch.empty if func is torch.randn else func)(*args, **kwargs)
 
 
 class ModelNet(nn.Module):

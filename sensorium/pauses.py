@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -49,7 +51,7 @@ class Pauses(Spec):
     leave: float = 0.35
     min_speech_s: float = 0.1
     min_silence_s: float = 0.3
-    pad_s: float = 0.2
+    pad_s: float = 0.4
     longest_s: float = 29.0
 
     def check(self) -> list[str]:
@@ -71,18 +73,7 @@ class SpeechFinder:
     """
 
     def __init__(self, path: Path) -> None:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        try:
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # noqa: BLE001 (the library's errors have no other parent)
-            raise CheckpointError(f"{path} is not an ONNX model that can be read ({str(error)[:80]}); fetch silero-vad again") from error
-        inputs = {value.name for value in self._session.get_inputs()}
-        if inputs != {"input", "state", "sr"}:
-            raise CheckpointError(f"{path} has the inputs {sorted(inputs)}, wanted input, sr and state; fetch silero-vad again")
+        self._session = _session(path)
         self._rate = np.array(RATE_HZ, dtype=np.int64)
         self.restart()
 
@@ -102,6 +93,23 @@ class SpeechFinder:
             out[index] = found[0, 0]
         self._heard = samples[pieces * STEP :]
         return out
+
+
+@lru_cache(maxsize=1)
+def _session(path: Path) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # noqa: BLE001 (the library's errors have no other parent)
+        raise CheckpointError(f"{path} is not an ONNX model that can be read ({str(error)[:80]}); fetch silero-vad again") from error
+    inputs = {value.name for value in session.get_inputs()}
+    if inputs != {"input", "state", "sr"}:
+        raise CheckpointError(f"{path} has the inputs {sorted(inputs)}, wanted input, sr and state; fetch silero-vad again")
+    return session
 
 
 def open_finder(folder: Path | None = None) -> SpeechFinder | None:

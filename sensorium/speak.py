@@ -8,8 +8,10 @@ Pieces of sound begin and end in silence, so they can be played one after the ot
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib.util
+import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -23,18 +25,19 @@ from sensorium import catalog
 from sensorium.codecs import english, espeak, mandarin
 from sensorium.codecs.phonemes import MOST, ids, phonemes
 from sensorium.codecs.sentences import clauses, language, plain, sentences
-from sensorium.types import Audio, ConfigError, MediaError
+from sensorium.types import Audio, CheckpointError, ConfigError, MediaError
 
 __all__ = ["join", "open_speaker", "Speaker", "Voice"]
 
 KOKORO = "kokoro-82m"
 SLOWEST, FASTEST = 0.5, 2.0
-LONG, FIRST = 300, 50  # phonemes in one go: of any piece, and of the first one, which somebody waits for
+LONG, FIRST = 300, 38  # phonemes in one go: of any piece, and of the first one, which somebody waits for
 _LANGUAGES = {"a": "en-us", "b": "en-gb", "z": "zh"}  # the first letter of a voice's name
 _DEFAULTS = {"en": "af_heart", "zh": "zf_xiaoxiao"}
 _PAUSES_S = {".!?。！？": 0.45, "…—": 0.3, ",;:，；：、)）": 0.16}  # silence after a piece, by its last mark
 _JOINED_S = 0.05  # between pieces of one clause
 _LEVEL, _LOUDEST = 0.1, 0.95  # root mean square of what is spoken, and the largest sample
+_LOADING = threading.Lock()
 _FRAME_S, _QUIET, _LEAD_S, _TAIL_S = 0.01, 0.02, 0.03, 0.06
 
 
@@ -60,16 +63,20 @@ class _Engine(Protocol):
 
     def say(self, words: str, voice: Voice, speed: float) -> torch.Tensor: ...
 
+    def prepare(self) -> None: ...
+
 
 class Speaker:
     """Something that reads text aloud; made by :func:`open_speaker`.
 
-    `name` is "kokoro-82m" or "espeak-ng"; `about` says in a sentence which it is and why; `voices` are those it has, `rate_hz` its rate.
+    `name` is "kokoro-82m" or "espeak-ng"; `about` says in a sentence which it is and why; `voices` are those it has by name, `rate_hz`
+    its rate.
     """
 
     def __init__(self, engine: _Engine) -> None:
         self._engine = engine
-        self.name, self.about, self.voices, self.rate_hz = engine.name, engine.about, engine.voices, engine.rate_hz
+        self.name, self.about, self.rate_hz = engine.name, engine.about, engine.rate_hz
+        self.voices = {voice.name: voice for voice in engine.voices}
 
     def __repr__(self) -> str:
         return f"Speaker({self.name}, {len(self.voices)} voices)"
@@ -80,11 +87,10 @@ class Speaker:
         Raises:
             ConfigError: there is none; names near ones.
         """
-        known = {voice.name: voice for voice in self.voices}
-        if name not in known:
-            near = difflib.get_close_matches(name.lower(), known, n=4, cutoff=0.4) or list(known)[:8]
-            raise ConfigError(f"{self.name} has no voice {name!r}; near it: {', '.join(near)} ({len(known)} in all)")
-        return known[name]
+        if name not in self.voices:
+            near = difflib.get_close_matches(name.lower(), self.voices, n=4, cutoff=0.4) or list(self.voices)[:8]
+            raise ConfigError(f"no voice {name!r}; near it: {', '.join(near)} ({len(self.voices)} in all). This is {self.about}")
+        return self.voices[name]
 
     def speak(self, text: str, voice: str | None = None, speed: float = 1.0) -> Iterator[Audio]:
         """Read a text aloud; see :meth:`speak_stream`."""
@@ -112,6 +118,7 @@ class Speaker:
 
     def _speak(self, pieces: Iterable[str], chosen: Voice | None, speed: float) -> Iterator[Audio]:
         first, seen = True, ""
+        threading.Thread(target=self._engine.prepare, daemon=True).start()  # the model loads while the first sentence is being written
         for sentence in sentences(pieces):
             seen = seen or sentence
             said = plain(sentence)
@@ -156,10 +163,15 @@ class _Kokoro:
         said = self._phonemes(words, voice)
         return len(said) if any(symbol.isalpha() for symbol in said) else 0
 
+    def prepare(self) -> None:
+        """Load the model, once in this process; what is wrong with it is said when it speaks."""
+        with contextlib.suppress(ConfigError, CheckpointError):
+            _open_session(self.folder / "model.onnx", torch.get_num_threads())
+
     def say(self, words: str, voice: Voice, speed: float) -> torch.Tensor:
         """(T,) float32 as the model gives it."""
         number = ids(self._phonemes(words, voice))[:MOST]
-        session, inputs = _session(self.folder / "model.onnx", torch.get_num_threads())
+        session, inputs = _open_session(self.folder / "model.onnx", torch.get_num_threads())
         style = _style(self.folder / "voices" / f"{voice.name}.bin")
         values = (np.array([[0, *number, 0]], dtype=np.int64), style[len(number) - 1], np.array([speed], dtype=np.float32))
         return torch.from_numpy(np.asarray(session.run(None, dict(zip(inputs, values)))[0], dtype=np.float32).reshape(-1).copy())
@@ -179,6 +191,9 @@ class _Espeak:
     def measure(self, words: str, voice: Voice) -> int:
         """How many letters; 0 if there is nothing but punctuation."""
         return len(words) if any(letter.isalnum() for letter in words) else 0
+
+    def prepare(self) -> None:
+        """Nothing to do: it is small, and already open."""
 
     def say(self, words: str, voice: Voice, speed: float) -> torch.Tensor:
         """(T,) float32."""
@@ -226,8 +241,21 @@ def _session(path: Path, threads: int) -> tuple[Any, list[str]]:
         raise ConfigError("Kokoro runs through onnxruntime: pip install onnxruntime") from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    return session, [next(i.name for i in session.get_inputs() if i.type == "tensor(int64)"), "style", "speed"]
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # waiting threads that spin starve whoever writes the text
+    options.log_severity_level = 3
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # noqa: BLE001 (the library's errors have no other parent)
+        raise CheckpointError(f"{path} is not an ONNX model that can be read ({str(error)[:80]}); fetch it again: sensorium pull {KOKORO}") from error
+    names = [value.name for value in session.get_inputs()]
+    if len(names) != 3 or names[1:] != ["style", "speed"]:
+        raise CheckpointError(f"{path} has the inputs {', '.join(names)}, wanted phonemes, style and speed; fetch it again: sensorium pull {KOKORO}")
+    return session, names
+
+
+def _open_session(path: Path, threads: int) -> tuple[Any, list[str]]:
+    with _LOADING:
+        return _session(path, threads)
 
 
 @lru_cache(maxsize=64)

@@ -227,8 +227,9 @@ class Delta:
     """One event of a streamed reply.
 
     Args:
-        kind: "text" (a piece of text), "audio" (a piece of sound), "step" (one denoising step done) or "part" (a finished part).
-        value: the piece of text or sound, the preview (float CHW tensor or None), or the finished part.
+        kind: "text" (a piece of text), "audio" (a piece of sound), "step" (one denoising step done), "part" (a finished part) or "note" (a
+            sentence about the answer, for the person).
+        value: the piece of text or sound, the preview (float CHW tensor or None), the finished part, or the sentence.
         done, total: progress of this part.
     """
 

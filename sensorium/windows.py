@@ -16,7 +16,7 @@ from sensorium.pauses import RATE_HZ, Pauses, Span, SpanMaker, SpeechFinder
 
 __all__ = ["cut_windows", "Window"]
 
-JOIN_S = 0.6  # a pause up to this length stays in the window; of a longer one, what pads the speech around it
+JOIN_S = 1.0  # a pause up to this length stays in the window; of a longer one, what pads the speech around it
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
+
 import tokenizers
+import torch
 from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 import sensorium as sn
+from sensorium.codecs.chat import ChatTemplate
+from sensorium.zoo.llama import llama, llama_decoder
 
-WORDS = ["You are a helpful assistant.", "What is the capital of France?", "The capital of France is Paris.", "你好，世界", "user system [] {} 0123"] * 4
+WORDS = 4 * [
+    "You are a helpful assistant.", "What is the capital of France?", "The capital of France is Paris.", "你好，世界", "user system [] {} 0123"]
 
 SMOL = (
     "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}{{ '<|im_start|>system\nYou are a helpful AI assistant"
@@ -71,8 +77,6 @@ def pieces(legacy: bool) -> tokenizers.Tokenizer:
     words = [word for word in WORDS if word.isascii()]
     inner.train_from_iterator(words, trainers.BpeTrainer(
         vocab_size=360, special_tokens=specials, initial_alphabet=alphabet, limit_alphabet=80, show_progress=False))
-    import json
-
     data = json.loads(inner.to_str())
     data["added_tokens"] = [token for token in data["added_tokens"] if token["id"] < 3]
     inner = tokenizers.Tokenizer.from_str(json.dumps(data))
@@ -108,3 +112,15 @@ KINDS = {  # name: (tokenizer, template, names of special tokens)
     "inst": ("first", INST, {"bos_token": "<s>", "eos_token": "</s>"}),
     "inst legacy": ("legacy", INST, {"bos_token": "<s>", "eos_token": "</s>"}),
 }
+
+
+def speaker(seed: int = 0, kind: str = "smol", context: int = 2048) -> tuple[sn.ModelNet, sn.Codecs]:
+    """A model that says anything, in float64 so that how it is read changes nothing, and its codecs."""
+    which, source, special = KINDS[kind]
+    text = sn.Tokenizer.from_text(TOKENIZERS[which]().to_str())
+    model = llama(llama_decoder(32, 2, 4, 48, kv_heads=2), text.vocab, tied=True).build(seed=seed, dtype=torch.float64).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                parameter.mul_(8)  # far from even odds
+    return model, sn.Codecs(text=text, context=context, end=special["eos_token"], template=ChatTemplate(source, special))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+import threading
 import time
+from pathlib import Path
 
 import pytest
 import tokenizers
@@ -10,10 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import sensorium as sn
+from sensorium.catalog import ready
+from sensorium.chat import Chat
 from sensorium.codecs.chat import ChatTemplate
 from sensorium.codecs.sandbox import LONGEST_SOURCE, Sandbox
 from sensorium.codecs.text import StreamDecoder
-from sensorium.types import CheckpointError, ConfigError
+from sensorium.constrain import Constraint
+from sensorium.types import CheckpointError, ConfigError, MediaError
 
 from . import chats
 
@@ -150,6 +156,15 @@ def test_the_sandbox_lives_on_after_a_refusal_and_starts_again_after_an_end() ->
         Sandbox("{% for %}").render({})
 
 
+def test_missing_libraries_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "llguidance", None)
+    with pytest.raises(ConfigError, match=r"jinja2 library; pip install 'sensorium\[chat\]'"):
+        Sandbox("a").render({})
+    with pytest.raises(ConfigError, match="llguidance library"):
+        Constraint({"type": "string"}, sn.Tokenizer.from_text(chats.byte_level().to_str()), [2])
+
+
 def test_a_text_that_looks_like_the_protocol_is_a_text() -> None:
     text = '\n{"error": "x"}\n{"text": "\u2028\x00"}\n'
     assert Sandbox("{{ a }}").render({"a": text}) == text
@@ -195,3 +210,126 @@ def test_a_files_own_limits_and_marks_are_known() -> None:
     assert len(ids) > 30 and 0 not in ids and not {2, 3} & set(tokenizer.encode("[CLS] [SEP]"))
     with pytest.raises(CheckpointError, match=r"not a tokenizer\.json"):
         sn.Tokenizer.from_text("{}")
+
+
+def said(chat: Chat, text: str) -> str:
+    return "".join(delta.value for delta in chat.say(text) if delta.kind == "text")
+
+
+def fresh(chat: Chat) -> str:
+    """What the engine, which remembers nothing, answers to the conversation up to its last question."""
+    request = sn.Request(chat.messages[:-1], max_tokens=chat.settings.max_tokens)
+    return sn.respond(chat.desk.model, request, chat.desk.codecs).text
+
+
+@pytest.mark.parametrize("kind", ["smol", "headers", "inst"])
+def test_a_turn_reads_only_what_is_new_and_says_what_a_fresh_run_says(kind: str) -> None:
+    model, codecs = chats.speaker(kind=kind)
+    chat = Chat(model, codecs, settings=sn.Request([], max_tokens=12))
+    lengths = []
+    for question in ("What is the capital of France?", "And of Spain?", "Thanks"):
+        answer = said(chat, question)
+        assert answer == fresh(chat) and chat.messages[-1] == sn.assistant(answer)
+        whole = len(codecs.template.ids(codecs.text, chat.messages[:-1]))
+        lengths.append((chat.read, whole))
+    assert lengths[0][0] == lengths[0][1]
+    for (_, before), (read, whole) in zip(lengths, lengths[1:]):
+        assert read <= whole - before, "what the prompt of the turn before had was read again"
+
+
+def test_remembered_answers_are_not_read_again() -> None:
+    """A model that says one word: its answer comes back as the ids it was made of, and only the end token and the question are new."""
+    model, codecs = chats.speaker()
+    chat = Chat(model, codecs, settings=sn.Request([], max_tokens=20, schema={"const": "The capital of France is Paris."}))
+    assert said(chat, "What is the capital of France?") == '"The capital of France is Paris."'
+    said(chat, "Hi")
+    new = codecs.text.encode("<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n", special=True)
+    assert chat.read <= len(new) + 1  # and the last token of the answer, which was chosen but never read
+
+
+def test_what_is_edited_is_read_again_from_there() -> None:
+    model, codecs = chats.speaker()
+    chat = Chat(model, codecs, system="Be brief.", settings=sn.Request([], max_tokens=8))
+    said(chat, "One")
+    said(chat, "Two")
+    chat.messages[1] = sn.user("Another")
+    assert said(chat, "Three") == fresh(chat)
+
+
+def test_the_oldest_turns_make_room_and_it_says_so() -> None:
+    model, codecs = chats.speaker()
+    chat = Chat(model, codecs, system="Be brief.", settings=sn.Request([], max_tokens=10), room=150)
+    notes, reads = [], []
+    for number in range(12):
+        deltas = list(chat.say(f"What is the capital of France, number {number}?"))
+        notes += [delta.value for delta in deltas if delta.kind == "note"]
+        reads.append(chat.read)
+        seen = [chat.messages[0], *chat.messages[1 + chat.dropped : -1]]
+        wanted = sn.respond(model, sn.Request(seen, max_tokens=10), codecs).text
+        assert chat.messages[-1] == sn.assistant(wanted) and len(codecs.template.ids(codecs.text, seen)) < 150
+    assert chat.dropped and chat.dropped % 2 == 0 and len(chat.messages) == 1 + 24
+    assert 2 <= len(notes) < 6 and "no longer seen" in notes[0]
+    with pytest.raises(MediaError, match="shorten"):
+        said(chat, "word " * 400)
+    assert len(chat.messages) == 1 + 24 and said(chat, "Hi")
+    with pytest.raises(ConfigError, match="nothing was said"):
+        list(chat.say())
+
+
+def test_an_answer_can_be_stopped_and_left() -> None:
+    model, codecs = chats.speaker(seed=1)
+    chat = Chat(model, codecs, settings=sn.Request([], max_tokens=400))
+    pieces = []
+    for delta in chat.say("Go on"):
+        if delta.kind == "text":
+            pieces.append(delta.value)
+            chat.stop()
+    assert chat.messages[-1].parts[0].text == "".join(pieces) and len(pieces) < 5
+    assert delta.kind == "part" and delta.value.text == "".join(pieces)
+    for delta in chat.say("Again"):
+        if delta.kind == "text":
+            break
+    assert chat.messages[-1] == sn.assistant(delta.value)
+    assert said(chat, "And?") == fresh(chat)
+    talk = threading.Thread(target=lambda: list(chat.say("On and on")))
+    talk.start()
+    chat.stop()
+    talk.join(20)
+    assert not talk.is_alive() and chat.messages[-1].role == "assistant"
+
+
+def test_a_conversation_is_saved_and_goes_on(tmp_path: Path) -> None:
+    model, codecs = chats.speaker()
+    chat = Chat(model, codecs, system="简短。", settings=sn.Request([], max_tokens=8))
+    said(chat, "One\nline\u2028two")
+    path = chat.save(tmp_path / "talk.jsonl")
+    other = Chat(model, codecs, settings=chat.settings)
+    other.load(path)
+    assert other.messages == chat.messages and said(other, "Two") == said(chat, "Two")
+    chat.messages.append(sn.user(sn.Image("cat.png"), "this"))
+    other.load(chat.save(path))
+    assert other.messages[-1].parts[0].source == "cat.png"
+    for broken in ("", "{}", "[1]", '{"role": "user"}', '{"role": "user", "parts": [{"smell": "x"}]}', '{"role": "user", "parts": [{}]}', "\x00"):
+        (tmp_path / "bad.jsonl").write_text(broken)
+        if broken:
+            with pytest.raises(MediaError, match="no conversation"):
+                other.load(tmp_path / "bad.jsonl")
+    with pytest.raises(MediaError, match="no conversation"):
+        other.load(tmp_path / "none.jsonl")
+    chat.messages.append(sn.user(sn.Image(b"bytes")))
+    with pytest.raises(MediaError, match="not a file"):
+        chat.save(path)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not ready("smollm2-135m-instruct"), reason="wants the weights of smollm2-135m-instruct")
+def test_smollm2_knows_the_capital_of_france() -> None:
+    from sensorium.catalog import find
+
+    model = sn.load(find("smollm2-135m-instruct"))
+    request = sn.Request([sn.user("What is the capital of France?")], max_tokens=20)
+    assert sn.respond(model, request).text == "The capital of France is Paris."
+    chat = Chat(model, settings=sn.Request([], max_tokens=20))
+    assert said(chat, "What is the capital of France?") == "The capital of France is Paris."
+    first = chat.read
+    assert said(chat, "And of Italy?") == fresh(chat) and chat.read < first

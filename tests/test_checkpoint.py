@@ -90,6 +90,7 @@ def test_pickles_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("content", "says"), [("{", "not JSON"), ('{"model_type": "clap"}', "known kinds"),
                                                ('{"model_type": "clip", "text_config": 3}', "clip"), ("[]", "wanted an object")])
 def test_a_wrong_config_is_named(tmp_path: Path, content: str, says: str) -> None:
+    save_file({"a": torch.zeros(1)}, tmp_path / "model.safetensors")
     (tmp_path / "config.json").write_text(content)
     with pytest.raises((CheckpointError, sn.ConfigError), match=says):
         sn.load(tmp_path)

@@ -69,6 +69,13 @@ def test_full_size_has_the_published_count(entry: Entry) -> None:
 
 
 @every
+def test_on_meta_it_has_the_same_shapes(entry: Entry) -> None:
+    real, meta = entry.toy().build(dtype=torch.float64).state_dict(), entry.toy().build(device="meta", dtype=torch.float64).state_dict()
+    assert {n: (v.shape, v.dtype) for n, v in real.items()} == {n: (v.shape, v.dtype) for n, v in meta.items()}
+    assert all(value.is_meta for value in meta.values())
+
+
+@every
 def test_every_parameter_gets_a_gradient(entry: Entry) -> None:
     model = shaken(entry)
     losses = model.losses(entry.batch([0, 1, 2]), torch.Generator().manual_seed(0))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,11 +12,13 @@ import torch
 from rich.console import Console
 
 import sensorium as sn
+from sensorium.catalog import find, ready
 from sensorium.demo import make_demo
 from sensorium.denoise import Solver
 from sensorium.engine import codecs_of
 from sensorium.memory import Memory, pictures_in
 
+from . import chats
 from .toys import saved_toy, toy_nano
 
 
@@ -128,3 +132,121 @@ def test_the_demo_writes_one_page_that_needs_nothing_else(model: sn.ModelNet, pi
     page = make_demo(tmp_path / "demo", model, "toy", Console(file=io.StringIO()), pictures).read_text(encoding="utf-8")
     assert page.count("<figure>") == 3 + 12 and page.count("data:image/png;base64,") == 3 + 12 + 7 * 3
     assert "http" not in page.replace("http-equiv", "")
+
+
+def published_chat(folder: Path) -> Path:
+    """A toy Llama saved as it would be published, with a template and two tokens that end an answer."""
+    import transformers
+
+    which, source, special = chats.KINDS["headers"]
+    inner = chats.TOKENIZERS[which]()
+    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=inner, chat_template=source, pad_token="<|endoftext|>", **special)
+    config = transformers.LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+        max_position_embeddings=160, tie_word_embeddings=True, bos_token_id=3, eos_token_id=[0, 6], pad_token_id=0, initializer_range=0.2)
+    torch.manual_seed(1)
+    transformers.LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def test_a_published_chat_model_answers_as_transformers_does(tmp_path: Path) -> None:
+    import transformers
+
+    folder = published_chat(tmp_path / "chat")
+    model = sn.load(folder)
+    codecs = codecs_of(model)
+    assert codecs.context == 160 and codecs.end == "<|eot_id|>" and codecs.ends == ("<|endoftext|>",)
+    theirs, tokenizer = transformers.LlamaForCausalLM.from_pretrained(folder), transformers.AutoTokenizer.from_pretrained(folder)
+    talk = [sn.Message("system", (sn.Text("Be brief."),)), sn.user("Hi"), sn.assistant("Hello"), sn.user("What is 12?")]
+    plain = [{"role": message.role, "content": message.parts[0].text} for message in talk]
+    ids = tokenizer.apply_chat_template(plain, add_generation_prompt=True, return_tensors="pt", return_dict=False)
+    with torch.no_grad():
+        out = theirs.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=12, do_sample=False)
+    wanted = tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True)
+    assert sn.respond(model, sn.Request(talk, max_tokens=12)).text == wanted and wanted
+    assert sn.write_texts(model, [["Hi"], ["What is 12? Please say"]], max_tokens=12) == [
+        sn.respond(model, sn.Request([sn.user(text)], max_tokens=12)).text for text in ("Hi", "What is 12? Please say")]
+    saved = sn.save(model, tmp_path / "ours", {"codecs.json": codecs.to_json().encode(), "tokenizer.json": codecs.text.to_json().encode()})
+    assert sn.respond(sn.load(saved), sn.Request(talk, max_tokens=12)).text == wanted
+    assert sn.Codecs.load(saved).template == codecs.template and sn.Codecs.load(saved).ends == codecs.ends
+
+
+def test_a_conversation_longer_than_the_context_is_refused_and_an_answer_ends_with_it(tmp_path: Path) -> None:
+    model = sn.load(published_chat(tmp_path / "chat"))
+    codecs = codecs_of(model)
+    talk = [sn.user("a b c d e f " * 2)]
+    left = 160 - len(codecs.template.ids(codecs.text, talk))
+    assert 20 < left < 100
+    endless = replace(codecs, end=None, ends=())
+    deltas = list(sn.stream(model, sn.Request(talk, max_tokens=500), endless))
+    assert deltas[-1].kind == "part" and deltas[-1].done == left
+    with pytest.raises(sn.MediaError, match="reads 160 with its answer"):
+        sn.respond(model, sn.Request([sn.user("a b c d e f " * 40)]))
+
+
+def test_a_stop_ends_a_text_and_is_not_part_of_it() -> None:
+    model, codecs = chats.speaker(seed=3)
+    request = sn.Request([sn.user("Hi")], max_tokens=60)
+    whole = sn.respond(model, request, codecs).text
+    assert len(whole) > 30
+    for stop in (whole[12:15], whole[10:25], whole[20]):  # stops that lie across tokens
+        deltas = list(sn.stream(model, replace(request, stop=["never said", stop]), codecs))
+        text = "".join(delta.value for delta in deltas if delta.kind == "text")
+        assert text == whole[: whole.index(stop)] == deltas[-1].value.text
+
+
+def test_settings_of_a_request_reach_the_choice() -> None:
+    model, codecs = chats.speaker()
+    request = sn.Request([sn.user("Hi")], max_tokens=20, temperature=1.5, seed=3)
+    text = sn.respond(model, request, codecs).text
+    assert sn.respond(model, request, codecs).text == text
+    greedy = sn.respond(model, replace(request, temperature=0.0), codecs).text
+    for change in ({"top_k": 1}, {"top_p": 1e-9}, {"min_p": 1.0}):
+        assert sn.respond(model, replace(request, **change), codecs).text == greedy
+    assert len({text, greedy, *(sn.respond(model, replace(request, **change), codecs).text for change in ({"seed": 4}, {"repetition": 2.0}))}) == 4
+
+
+def test_an_answer_keeps_to_a_schema_or_says_that_it_was_cut() -> None:
+    model, codecs = chats.speaker()
+    schema = {"type": "object", "properties": {"name": {"type": "string", "maxLength": 20}, "legs": {"enum": [2, 4]}}, "required": ["name", "legs"]}
+    request = sn.Request([sn.user("Hi")], max_tokens=80, schema=schema, temperature=1.0)
+    for seed in range(4):
+        found = json.loads(sn.respond(model, replace(request, seed=seed), codecs).text)
+        assert set(found) == {"name", "legs"} and found["legs"] in (2, 4)
+    with pytest.raises(sn.ConfigError, match="cut after 5 tokens.*raise max_tokens"):
+        sn.respond(model, replace(request, max_tokens=5), codecs)
+    with pytest.raises(sn.ConfigError, match="schema"):
+        sn.respond(model, replace(request, schema={"type": "wibble"}), codecs)
+
+
+def test_a_published_sentence_model_embeds_as_transformers_does(tmp_path: Path) -> None:
+    import transformers
+
+    inner = chats.word_pieces()
+    tokenizer = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=inner, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]", mask_token="[MASK]")
+    config = transformers.BertConfig(vocab_size=len(tokenizer), hidden_size=24, num_hidden_layers=2, num_attention_heads=2, intermediate_size=96,
+                                     max_position_embeddings=40, initializer_range=0.3)
+    torch.manual_seed(0)
+    theirs = transformers.BertModel(config).eval()
+    theirs.save_pretrained(tmp_path / "bert")
+    tokenizer.save_pretrained(tmp_path / "bert")
+    texts = ["What is the capital of France?", "Paris", "you are a helpful assistant. " * 3]
+    model = sn.load(tmp_path / "bert")
+    together = sn.embed(model, texts)
+    for row, text in zip(together, texts, strict=True):
+        ids = torch.tensor([[2, *sn.Tokenizer.from_text(inner.to_str()).encode(text), 3]])
+        with torch.no_grad():
+            wanted = theirs(ids).last_hidden_state[0].mean(0)
+        torch.testing.assert_close(row, wanted / wanted.norm(), atol=1e-5, rtol=0)
+    with pytest.raises(sn.MediaError, match="at most 40"):
+        sn.embed(model, ["capital " * 41])
+
+
+@pytest.mark.skipif(not ready("minilm-l6"), reason="wants the weights of minilm-l6")
+def test_minilm_knows_what_is_near() -> None:
+    model = sn.load(find("minilm-l6"))
+    near, far = (float(torch.dot(*sn.embed(model, ["A cat sits on the mat.", other]))) for other in (
+        "A kitten is sitting on a rug.", "Interest rates rose again."))
+    assert near > 0.5 and far < 0.2

@@ -15,25 +15,22 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from fractions import Fraction
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from sensorium.codecs.waves import RATES_HZ, Resampler, check_rate, log_mel
 from sensorium.files import write_file
 from sensorium.spec import Spec
 from sensorium.types import Audio, Media, MediaError
 
-__all__ = ["AudioCodec", "load_audio", "log_mel", "mel_filters", "resample", "save_audio", "sound_length", "stream_audio"]
+__all__ = ["AudioCodec", "load_audio", "save_audio", "sound_length", "stream_audio"]
 
-RATES_HZ = (1_000, 768_000)
 CHANNELS = 64
 LOUDEST = 16.0  # a float file may go past 1; past this it was never scaled
 CHUNK = 1 << 16  # samples decoded at a time
-PHASES = 640  # resampling filters kept; 1 Hz more or less at an odd rate is not worth a larger table
 GAP_S = (0.2, 600.0)  # a recorder that stops in silence leaves holes in the time stamps; holes of this length are filled
 BAD_PACKETS = 50
 ENDINGS = {".wav": ("WAV", "PCM_16"), ".flac": ("FLAC", "PCM_16"), ".ogg": ("OGG", "VORBIS"), ".mp3": ("MP3", "MPEG_LAYER_III")}
@@ -72,7 +69,7 @@ def stream_audio(audio: Source, rate_hz: int = 16_000, block_s: float = 30.0, li
     Yields:
         float32 (T,).
     """
-    _check_rate(rate_hz, "the rate asked for")
+    check_rate(rate_hz, "the rate asked for")
     size, left = max(int(block_s * rate_hz), 1), limit_s * rate_hz
     with ExitStack() as stack:
         sound = _open(audio, stack)
@@ -117,15 +114,10 @@ class _Sound:
     length_s: float = 0.0
 
 
-def _check_rate(rate_hz: int, what: str) -> None:
-    if not RATES_HZ[0] <= rate_hz <= RATES_HZ[1]:
-        raise MediaError(f"{what} is {rate_hz:,} samples a second, wanted {RATES_HZ[0]:,} to {RATES_HZ[1]:,}; convert it first")
-
-
 def _resampled(sound: _Sound, rate_hz: int) -> Iterator[torch.Tensor]:
     """One channel at the wanted rate, checked for sense."""
     samples = 0
-    resampler = _Resampler(sound.rate_hz, rate_hz)
+    resampler = Resampler(sound.rate_hz, rate_hz)
     for piece in sound.pieces:
         mono = torch.from_numpy(_mono(piece))
         samples += len(mono)
@@ -169,7 +161,7 @@ def _open(audio: Source, stack: ExitStack) -> _Sound:
     if sound is None:
         file.seek(0)
         sound = _by_av(name, file, stack)
-    _check_rate(sound.rate_hz, f"{name}'s rate")
+    check_rate(sound.rate_hz, f"{name}'s rate")
     return sound
 
 
@@ -186,10 +178,11 @@ def _file(path: Path) -> Any:
 
 def _from_tensor(x_T: torch.Tensor, rate_hz: int | None) -> _Sound:
     if x_T.dim() != 1 or not x_T.is_floating_point():
-        raise MediaError(f"a decoded sound has shape {tuple(x_T.shape)} and type {x_T.dtype}, wanted float (T,) in -1..1")
+        raise MediaError(f"a decoded sound has shape {tuple(x_T.shape)} and type {x_T.dtype}, wanted float (T,) in -1..1; "
+                         "mix it down, or divide it by its full scale")
     if rate_hz is None:
         raise MediaError("a decoded sound came without its rate; give Audio(tensor, rate_hz=...)")
-    _check_rate(rate_hz, "the sound's rate")
+    check_rate(rate_hz, "the sound's rate")
     array = x_T.detach().cpu().float().numpy()
     return _Sound("the sound", rate_hz, (array[None, at : at + CHUNK] for at in range(0, len(array), CHUNK)), len(array) / rate_hz)
 
@@ -304,104 +297,6 @@ def _planar(frame: Any) -> np.ndarray:
         return array.astype(np.float32) / 128 - 1
     scale = {np.dtype(np.int16): 2.0**-15, np.dtype(np.int32): 2.0**-31}.get(array.dtype, 1.0)
     return array.astype(np.float32) * np.float32(scale)
-
-
-class _Resampler:
-    """Windowed-sinc resampling of a stream: what is pushed in pieces comes out as if it had been pushed whole.
-
-    Output n stands at input time n * down / up. Each of the ``up`` phases has a filter of its own; a row of the product below
-    makes ``up`` outputs from one stretch of input, and the next row starts ``down`` inputs later:
-
-        input   |---reach---|------ down ------|---reach---|
-        outputs             0 1 2 ...     up-1
-    """
-
-    def __init__(self, source_hz: int, target_hz: int) -> None:
-        ratio = Fraction(source_hz, target_hz).limit_denominator(PHASES)
-        self.down, self.up = ratio.numerator, ratio.denominator
-        self.same = self.down == self.up
-        self.bank, self.reach = _bank(self.up, self.down)
-        self.waiting = torch.zeros(self.reach)
-        self.pushed = self.made = 0
-
-    def push(self, x_T: torch.Tensor) -> torch.Tensor:
-        """The outputs that the input so far decides."""
-        self.pushed += len(x_T)
-        if self.same:
-            return x_T
-        self.waiting = torch.cat([self.waiting, x_T])
-        width = len(self.bank)
-        rows = (len(self.waiting) - width) // self.down + 1
-        if rows < 1:
-            return x_T[:0]
-        out = (self.waiting.unfold(0, width, self.down)[:rows] @ self.bank).flatten()
-        self.waiting = self.waiting[rows * self.down :].clone()
-        self.made += len(out)
-        return out
-
-    def finish(self) -> torch.Tensor:
-        """The rest, as if silence followed."""
-        if self.same:
-            return torch.zeros(0)
-        total, pushed, made = math.ceil(self.pushed * self.up / self.down), self.pushed, self.made
-        rest = self.push(torch.zeros(len(self.bank) + self.down))
-        self.pushed = pushed
-        return rest[: max(total - made, 0)]
-
-
-@lru_cache(maxsize=8)
-def _bank(up: int, down: int, zeros: int = 24) -> tuple[torch.Tensor, int]:
-    """Filters (reach + down + reach, up) and the reach: a sinc cut at the lower of the two Nyquist rates under a Kaiser window."""
-    cut = min(1.0, up / down) * 0.97
-    reach = math.ceil(zeros / cut)
-    place = torch.arange(-reach, down + reach, dtype=torch.float64)[:, None] - torch.arange(up, dtype=torch.float64) * down / up
-    inside = (1 - (place / reach) ** 2).clamp(min=0)
-    window = torch.where(place.abs() < reach, torch.special.i0(9.0 * inside.sqrt()) / torch.special.i0(torch.tensor(9.0)), 0.0)
-    return (cut * torch.sinc(cut * place) * window).float(), reach
-
-
-def resample(x_T: torch.Tensor, source_hz: int, target_hz: int) -> torch.Tensor:
-    """Change the rate of float (T,) samples; equal rates give them back as they are."""
-    _check_rate(source_hz, "the rate given")
-    _check_rate(target_hz, "the rate asked for")
-    resampler = _Resampler(source_hz, target_hz)
-    return torch.cat([resampler.push(x_T.float()), resampler.finish()])
-
-
-@lru_cache(maxsize=8)
-def mel_filters(mels: int, rate_hz: int, size: int) -> torch.Tensor:
-    """Triangular filters (M, size // 2 + 1), each of area one, even on a scale that is linear to 1 kHz and logarithmic above.
-
-    Source: M. Slaney, Auditory Toolbox (1998).
-    """
-    step, bend = 200 / 3, 1_000.0
-    turn, growth = bend / step, math.log(6.4) / 27
-    top_hz = rate_hz / 2
-    top = top_hz / step if top_hz < bend else turn + math.log(top_hz / bend) / growth
-    mel = torch.linspace(0, top, mels + 2, dtype=torch.float64)
-    edge_hz = torch.where(mel < turn, mel * step, bend * torch.exp(growth * (mel - turn)))
-    bin_hz = torch.linspace(0, top_hz, size // 2 + 1, dtype=torch.float64)
-    low, middle, high = edge_hz[:-2, None], edge_hz[1:-1, None], edge_hz[2:, None]
-    rise, fall = (bin_hz - low) / (middle - low), (high - bin_hz) / (high - middle)
-    return (torch.minimum(rise, fall).clamp(min=0) * 2 / (high - low)).float()
-
-
-def log_mel(x_BT: torch.Tensor, rate_hz: int = 16_000, mels: int = 80, window: int = 400, hop: int = 160) -> torch.Tensor:
-    """Log-mel spectrum as Whisper sees it: eight decades below each sound's loudest point, scaled to about -1..1.
-
-    Args:
-        x_BT: float (B, T) or (T,); T at least ``window``.
-
-    Returns:
-        float32 (B, M, F) or (M, F), F = T // hop.
-
-    Source: Whisper (2212.04356), section 2.2.
-    """
-    spectrum = torch.stft(x_BT, window, hop, window=torch.hann_window(window), center=True, pad_mode="reflect", return_complex=True)
-    power = spectrum[..., :-1].abs().square()
-    level = (mel_filters(mels, rate_hz, window) @ power).clamp(min=1e-10).log10()
-    loudest = level.amax(dim=(-2, -1), keepdim=True)
-    return (torch.maximum(level, loudest - 8) + 4) / 4
 
 
 @dataclass(frozen=True, repr=False)

@@ -51,11 +51,12 @@ def cardinal(number: int) -> str:
         return "负" + cardinal(-number)
     if number == 0 or number >= 10**16:
         return digits(str(number))
-    out, rest = "", number
+    out, rest, gap = "", number, False
     for place, name in ((10**12, "万亿"), (10**8, "亿"), (10**4, "万"), (1, "")):
         group, rest = divmod(rest, place)
         if group:
-            out += ("零" if out and group < 1000 else "") + _group(group) + name
+            out += ("零" if out and (gap or group < 1000) else "") + _group(group) + name
+        gap = not group
     out = re.sub("^一十", "十", out)
     return re.sub("(?:^|(?<=零))二(?=[千万亿])", "两", out)
 

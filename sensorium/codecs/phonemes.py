@@ -34,17 +34,18 @@ _ENGLISH = {
     "en-gb": [*_BOTH, ("e^ə", "ɛː"), ("i^ə", "ɪə"), ("iə", "ɪə"), ("ə^ʊ", "Q"), ("ɚ", "ə"), ("o", "ɔ"), ("ɾ", "T"), ("ʔ", "t"), ("^", "")],
 }
 
-_INITIALS = dict(zip(["b", "c", "ch", "d", "f", "g", "h", "j", "k", "l", "m", "n", "p", "q", "r", "s", "sh", "t", "x", "z", "zh"], ["p", "ʦʰ", "ꭧʰ",
-    "t", "f", "k", "x", "ʨ", "kʰ", "l", "m", "n", "pʰ", "ʨʰ", "ɻ", "s", "ʂ", "tʰ", "ɕ", "ʦ", "ꭧ"]))
-_FINALS = dict(entry.split("=") for entry in (  # 0: where the tone stands
+_INITIALS = dict(re.findall(
+    r"(\S+)=(\S+)", "b=p c=ʦʰ ch=ꭧʰ d=t f=f g=k h=x j=ʨ k=kʰ l=l m=m n=n p=pʰ q=ʨʰ r=ɻ s=s sh=ʂ t=tʰ x=ɕ z=ʦ zh=ꭧ"))
+_FINALS = dict(re.findall(  # 0: where the tone stands
+    r"(\S+)=(\S+)",
     "a=a0 ai=ai0 an=a0n ang=a0ŋ ao=au0 e=ɤ0 ei=ei0 en=ə0n eng=ə0ŋ i=i0 ia=ja0 ian=jɛ0n iang=ja0ŋ iao=jau0 ie=je0 in=i0n iou=jou0 ing=i0ŋ "
-    "iong=jʊ0ŋ ong=ʊ0ŋ ou=ou0 u=u0 uei=wei0 ua=wa0 uai=wai0 uan=wa0n uen=wə0n uang=wa0ŋ ueng=wə0ŋ uo=wo0 o=wo0 v=y0 ve=ɥe0 van=ɥɛ0n vn=y0n").split())
+    "iong=jʊ0ŋ ong=ʊ0ŋ ou=ou0 u=u0 uei=wei0 ua=wa0 uai=wai0 uan=wa0n uen=wə0n uang=wa0ŋ ueng=wə0ŋ uo=wo0 o=wo0 v=y0 ve=ɥe0 van=ɥɛ0n vn=y0n"))
 _ALONE = {"er": "ɚ0", "o": "ɔ0", "io": "jɔ0", "ê": "ɛ0", "m": "m0", "n": "n0", "ng": "ŋ0", "hm": "hm0", "hng": "hŋ0"}
 _TONES = {"1": "→", "2": "↗", "3": "↓", "4": "↘", "5": ""}
 
-_MARKS = str.maketrans({"，": ", ", "、": ", ", "。": ". ", "．": ". ", "！": "! ", "：": ": ", "；": "; ", "？": "? ", "（": " (", "）": ") ", "《": " “",
-                        "》": "” ", "「": " “", "」": "” ", "『": " “", "』": "” ", "【": " “", "】": "” ", "[": "(", "]": ")", "{": "(", "}": ")",
-                        "–": "—", "«": "“", "»": "”"})
+_MARKS = str.maketrans({
+    "，": ", ", "、": ", ", "。": ". ", "．": ". ", "！": "! ", "：": ": ", "；": "; ", "？": "? ", "（": " (", "）": ") ", "《": " “", "》": "” ",
+    "「": " “", "」": "” ", "『": " “", "』": "” ", "【": " “", "】": "” ", "[": "(", "]": ")", "{": "(", "}": ")", "–": "—", "«": "“", "»": "”"})
 _RUN = re.compile(rf"([{HAN}]+)|([;:,.!?—…\"()“”]+)|([^{HAN};:,.!?—…\"()“”]+)")
 
 
@@ -89,9 +90,11 @@ def _words(text: str, accent: str) -> str:
     out = espeak.phonemes(text, accent) if text.strip() else ""
     for old, new in _ENGLISH[accent]:
         out = out.replace(old, new)
+    out = re.sub(r"(?<!\S)I(?=[mdlv]?(?:\s|$))", "ˌI", out)  # without a stress the word "I" is swallowed
     return re.sub(r"(?<=\S)ɐ|ɐ(?=\S)", "ə", out)  # the article alone keeps its own letter
 
 
+@lru_cache(maxsize=4096)
 def _chinese(text: str) -> str:
     return " ".join("".join(map(syllable, word)) for word in mandarin.syllables(text))
 

@@ -8,6 +8,7 @@ doing then, the system ends it. It stays for the next answer, so that a well-beh
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import weakref
 from pathlib import Path
 from typing import Any
 
-from sensorium.types import CheckpointError
+from sensorium.types import CheckpointError, ConfigError
 
 __all__ = ["LONGEST_SOURCE", "Sandbox"]
 
@@ -58,6 +59,8 @@ class Sandbox:
 
     def _start(self) -> None:
         self.close()
+        if importlib.util.find_spec("jinja2") is None:
+            raise ConfigError("chat templates want the jinja2 library; pip install 'sensorium[chat]'")
         command = [sys.executable, "-I", "-S", str(_CHILD), json.dumps([path for path in sys.path if path])]
         self._child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env={})
         weakref.finalize(self, _end, self._child)

@@ -7,6 +7,7 @@ English and Chinese marks; abbreviations, initials, decimals, ellipses and quote
 
 from __future__ import annotations
 
+import bisect
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator
@@ -23,10 +24,12 @@ _NEVER_LAST = set(["mr", "mrs", "ms", "dr", "prof", "sr", "jr", "st", "gen", "co
     "nov", "dec"])
 _BULLET = re.compile(r"\s*(?:[-*•#>]|\d+[.)])\s")
 _CLAUSE = re.compile(rf"[,;:，；：、—…][{_CLOSERS}]*\s*|[.!?。！？]+[{_CLOSERS}]*\s+|\s+(?=[(（])|(?<=[)）])\s*")
-_JOINERS = re.compile(r"\s+(?=(?:and|but|or|so|because|that|which|who|when|where|while|if|as|than|to|with|for|from|in|on|at|of|by|into)\s)")
+_JOINERS = re.compile(r"\s+(?=(?:and|but|or|so|because|that|which|who|when|where|while|if|as|with|for|from|in|on|by|into|before|after|during)\s)")
+_SPACE, _ANY = re.compile(r"\s+"), re.compile(r"(?s).")
 _MARKUP = [(re.compile(pattern), made) for pattern, made in [
     (r"!?\[([^\]]*)\]\([^)]*\)", r"\1"), (r"^\s{0,3}#{1,6}\s+", ""), (r"^\s*[-*•>]+\s+", ""), (r"^\s*\d+[.)]\s+(?=\D)", ""),
-    (r"(\*\*|__|~~)(.+?)\1", r"\2"), (r"(?<!\w)[*_](\S[^*_]*?)[*_](?!\w)", r"\1"), (r"`+", ""), (r"</?[A-Za-z][^<>]{0,80}>", " "), (r"^\s*([-=*_]\s?){3,}$", ""),
+    (r"(\*\*|__|~~)(.+?)\1", r"\2"), (r"(?<!\w)[*_](\S[^*_]*?)[*_](?!\w)", r"\1"), (r"`+", ""),
+    (r"</?[A-Za-z][^<>]{0,80}>", " "), (r"^\s*([-=*_]\s?){3,}$", ""),
 ]]
 
 
@@ -127,33 +130,25 @@ def clauses(text: str, longest: int, measure: Callable[[str], int], first: int |
     Args:
         first: the most for the first piece, so that it can be heard early; a clause just over it is left whole.
     """
-    limit = first or longest
+    limit, early = first or longest, first is not None
     while text:
-        if measure(text) <= limit * (1.5 if limit == first else 1):
+        if measure(text) <= limit * (1.5 if early else 1):
             yield text
             return
-        end = _fit(text, limit, measure)
-        if end is None and limit == first:  # no good place near: better late than broken
-            limit = longest
-            continue
-        end = end or _anywhere(text, limit, measure)
+        end = _last(_CLAUSE, text, limit, measure, limit / 4) or _last(_JOINERS, text, limit, measure, limit / 4)
+        if not end and early:  # no good place near enough: the next good one, rather than a bad one
+            limit, early = longest, False
+            after = sorted(match.end() for pattern in (_CLAUSE, _JOINERS) for match in pattern.finditer(text) if match.end() < len(text))
+            end = next((place for place in after if first < measure(text[:place]) <= longest and measure(text[place:]) > first / 2), 0)
+            if not end:
+                continue
+        end = end or _last(_SPACE, text, limit, measure) or _last(_ANY, text, limit, measure) or 1
         yield text[:end].strip()
-        text, limit = text[end:].strip(), longest
+        text, limit, early = text[end:].strip(), longest, False
 
 
-def _fit(text: str, limit: int, measure: Callable[[str], int]) -> int | None:
-    """The last place within the limit to cut: after a clause, else before a joining word."""
-    for pattern in (_CLAUSE, _JOINERS):
-        fits = [m.end() for m in pattern.finditer(text) if 0 < m.end() < len(text)]
-        fits = [end for end in fits if measure(text[:end]) <= limit]
-        if fits and measure(text[: fits[-1]]) >= limit / 4:
-            return fits[-1]
-    return None
-
-
-def _anywhere(text: str, limit: int, measure: Callable[[str], int]) -> int:
-    end = len(text)
-    while end > 1 and measure(text[:end]) > limit:
-        space = text.rfind(" ", 1, end - 1)
-        end = space if space > end // 2 else end // 2
-    return end
+def _last(pattern: re.Pattern, text: str, limit: int, measure: Callable[[str], int], least: float = 0) -> int:
+    """The last place to cut that leaves between `least` and `limit` before it; 0 if there is none."""
+    ends = [match.end() for match in pattern.finditer(text) if 0 < match.end() < len(text)]
+    count = bisect.bisect_right(ends, limit, key=lambda end: measure(text[:end]))
+    return ends[count - 1] if count and measure(text[: ends[count - 1]]) >= least else 0

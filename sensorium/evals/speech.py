@@ -7,7 +7,9 @@ Also how soon the first sound comes, how fast speech is made, and whether the pi
 
 from __future__ import annotations
 
+import json
 import re
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,16 +18,26 @@ from pathlib import Path
 import torch
 
 from sensorium.codecs import english, mandarin
+from sensorium.codecs.audio import load_audio
+from sensorium.evals.clips import Recording
 from sensorium.evals.figures import Figure, commit
+from sensorium.hear import transcribe
+from sensorium.model import ModelNet
 from sensorium.speak import Speaker, join
-from sensorium.types import Audio
+from sensorium.types import Audio, ConfigError
 
-__all__ = ["errors", "evaluate_speech", "jump", "rate_figure", "Spoken", "texts", "words_of"]
+__all__ = ["errors", "evaluate_hearing", "evaluate_speech", "jump", "Listener", "own_ears", "peer_ears", "rate_figure", "Spoken", "summary",
+           "texts", "words_of"]
+
+Listener = Callable[[Audio, str], str]  # sound and its language -> text
 
 VOICES = {"en": ("af_heart", "am_michael", "bf_emma", "bm_george"), "zh": ("zf_xiaoxiao", "zm_yunxi")}
 _PLAIN = {"mr": "mister", "mrs": "missis", "ms": "miz", "dr": "doctor", "ok": "okay", "vs": "versus", "cannot": "can not", "won't": "will not",
           "can't": "can not", "shan't": "shall not", "let's": "let us", "grey": "gray", "colour": "color", "metres": "meters", "metre": "meter",
           "neighbours": "neighbors", "neighbour": "neighbor", "percent": "per cent", "email": "e mail", "goodbye": "good bye"}
+_SIMPLE = str.maketrans(  # other forms of the characters in texts/chinese.txt: Whisper writes traditional ones too
+    "兩両個箇爲為舉挙麼樂楽習書買瞭從従們會關関齣別彆醫發発髮髪衹隻祇喫後聽聴迴園圖図場聲奧媽學傢將師幫牀開戲戯報時晩機來歡歓歩毎氣気沒遊燈點爺貓翫現電種約紙續続蘋視讓譲訴語說説請謝車邊辺運還這連裏裡鍾鐘鈡鐵鉄鎖門問間難霧靜麪麵麺頁題風飛飯館騎鮮鳥",
+    "两两个个为为举举么乐乐习书买了从从们会关关出别别医发发发发只只只吃后听听回园图图场声奥妈学家将师帮床开戏戏报时晚机来欢欢步每气气没游灯点爷猫玩现电种约纸续续苹视让让诉语说说请谢车边边运还这连里里钟钟钟铁铁锁门问间难雾静面面面页题风飞饭馆骑鲜鸟")
 _SHORT = [(r"n't\b", " not"), (r"'re\b", " are"), (r"'ll\b", " will"), (r"'ve\b", " have"), (r"'m\b", " am"), (r"'d\b", " would"),
           (r"\b(it|that|what|where|who|how|there|here|he|she)'s\b", r"\1 is")]
 
@@ -102,7 +114,7 @@ def rate_figure(name: str, wrong: Sequence[int], of: Sequence[int], seed: int = 
     return Figure(name, float(wrong_n.sum() / of_n.sum()), low, high, len(wrong), seed, commit(), beside)
 
 
-def _speak(speaker: Speaker, read: Callable[[Audio, str], str], text: str, language: str, voice: str) -> Spoken:
+def _speak(speaker: Speaker, read: Listener, text: str, language: str, voice: str) -> Spoken:
     start, pieces, first_s = time.perf_counter(), [], 0.0
     for piece in speaker.speak(text, voice):
         first_s = first_s or time.perf_counter() - start
@@ -114,7 +126,7 @@ def _speak(speaker: Speaker, read: Callable[[Audio, str], str], text: str, langu
                   whole.source.numel() / whole.rate_hz, jump(pieces))
 
 
-def evaluate_speech(speaker: Speaker, read: Callable[[Audio, str], str], voices: dict[str, Sequence[str]] | None = None, seed: int = 0,
+def evaluate_speech(speaker: Speaker, read: Listener, voices: dict[str, Sequence[str]] | None = None, seed: int = 0,
                     watch: Callable[[Spoken], None] | None = None) -> tuple[list[Figure], list[Spoken]]:
     """Every sentence is spoken by one of the voices of its language, in turn, and read back.
 
@@ -127,7 +139,8 @@ def evaluate_speech(speaker: Speaker, read: Callable[[Audio, str], str], voices:
         Figures (error rate of each language, with each voice's beside it) and the sentences behind them.
     """
     voices = voices or VOICES
-    list(speaker.speak("Ready.", voices["en"][0]))  # the model loads before the clock starts
+    for text in ("Ready.", "准备好了。"):  # what is read from disk is read before the clock starts
+        list(speaker.speak(text))
     done: list[Spoken] = []
     for language, names in voices.items():
         for i, text in enumerate(texts(language)):
@@ -143,4 +156,57 @@ def evaluate_speech(speaker: Speaker, read: Callable[[Audio, str], str], voices:
     return figures, done
 
 
-_SIMPLE = str.maketrans({})
+def summary(done: Sequence[Spoken]) -> dict[str, float]:
+    """Of spoken sentences: seconds to the first sound (middle and longest), seconds of work a second of sound, largest jump at a join."""
+    first = sorted(one.first_s for one in done)
+    return {"first sound, middle (s)": first[len(first) // 2], "first sound, longest (s)": first[-1],
+            "real-time factor": sum(one.took_s for one in done) / sum(one.length_s for one in done), "largest jump at a join": max(
+                one.jump for one in done)}
+
+
+def evaluate_hearing(listeners: dict[str, Listener], recordings: Sequence[Recording], seed: int = 0) -> list[Figure]:
+    """Word error rate of each listener on the same real recordings; the others' stand beside it.
+
+    Args:
+        listeners: name -> sound, language -> text.
+        recordings: English clips with their words, e.g. of `clips.fetch_clips`.
+    """
+    wrong = {name: [errors(words_of(clip.text, "en"), words_of(listen(clip.audio, "en"), "en")) for clip in recordings]
+             for name, listen in listeners.items()}
+    of = [len(words_of(clip.text, "en")) for clip in recordings]
+    return [rate_figure(f"word error rate, {name}", wrong[name], of, seed,
+                        **{other: sum(wrong[other]) / sum(of) for other in listeners if other != name}) for name in listeners]
+
+
+def own_ears(model: ModelNet) -> Listener:
+    """The project's own hearing as a listener."""
+    return lambda audio, language: transcribe(model, audio, language).text
+
+
+def peer_ears(folder: str | Path, threads: int | None = None) -> Listener:
+    """faster-whisper (int8, greedy, no fallback temperatures) on the same weights as a listener.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
+    try:
+        from faster_whisper import WhisperModel
+    except ImportError as error:
+        raise ConfigError("faster-whisper is not installed; it is only needed to compare with: pip install faster-whisper") from error
+    with tempfile.TemporaryDirectory() as whole:  # it also wants the words as a list of their own
+        for file in Path(folder).absolute().iterdir():
+            (Path(whole) / file.name).symlink_to(file)
+        listed = json.loads((Path(folder) / "tokenizer.json").read_text(encoding="utf-8"))
+        number = listed["model"]["vocab"] | {token["content"]: token["id"] for token in listed["added_tokens"]}
+        words = sorted(number, key=number.__getitem__)
+        words += [f"<|{place * 0.02:.2f}|>" for place in range(1501)] if "<|0.00|>" not in number else []
+        if not (Path(whole) / "vocabulary.json").exists():
+            (Path(whole) / "vocabulary.json").write_text(json.dumps(words), encoding="utf-8")
+        model = WhisperModel(whole, device="cpu", compute_type="int8", cpu_threads=threads or torch.get_num_threads())
+
+    def read(audio: Audio, language: str) -> str:
+        segments, _ = model.transcribe(load_audio(audio, 16_000).numpy(), language=language, beam_size=1, temperature=0.0,
+                                       condition_on_previous_text=False)
+        return "".join(segment.text for segment in segments)
+
+    return read

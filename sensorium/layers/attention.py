@@ -88,6 +88,8 @@ class Attention(Spec):
 
     def check(self) -> list[str]:
         problems = []
+        if min(self.width, self.heads, self.kv_heads or 1) < 1:
+            return [f"width {self.width}, heads {self.heads} and kv_heads {self.kv_heads}: wanted at least 1 of each"]
         if self.head_width is None and self.width % self.heads:
             problems.append(f"width {self.width} does not divide into {self.heads} heads; set head_width or change heads")
         if self.kv_heads is not None and self.heads % self.kv_heads:

@@ -26,28 +26,23 @@
 typedef float F16 __attribute__((vector_size(64)));
 typedef int32_t I16 __attribute__((vector_size(64)));
 typedef int8_t B16 __attribute__((vector_size(16)));
-typedef F16 F16u __attribute__((aligned(4)));
 #define INLINE static inline __attribute__((always_inline))
 
-INLINE F16 load(const float* p) { return *(const F16u*)p; }
-INLINE void store(float* p, F16 v) { *(F16u*)p = v; }
+INLINE F16 load(const float* p) {
+    F16 v;
+    memcpy(&v, p, 64);
+    return v;
+}
+INLINE void store(float* p, F16 v) { memcpy(p, &v, 64); }
 INLINE F16 all(float x) { return F16{} + x; }
 
-INLINE F16 load_half(const uint16_t* p) {
-#if defined(__AVX512F__)
-    return (F16)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)p));
-#else
-    F16 out;
-    for (int i = 0; i < 16; i++) {
+INLINE float from_half(uint16_t bits) {
 #if defined(__F16C__)
-        out[i] = _cvtsh_ss(p[i]);
+    return _cvtsh_ss(bits);
 #else
-        _Float16 half;
-        memcpy(&half, p + i, 2);
-        out[i] = (float)half;
-#endif
-    }
-    return out;
+    _Float16 half;
+    memcpy(&half, &bits, 2);
+    return (float)half;
 #endif
 }
 
@@ -59,6 +54,21 @@ INLINE uint16_t to_half(float x) {
     uint16_t bits;
     memcpy(&bits, &half, 2);
     return bits;
+#endif
+}
+
+INLINE F16 load_half(const uint16_t* p) {
+#if defined(__AVX512F__)
+    return (F16)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)p));
+#elif defined(__F16C__)
+    F16 out;
+    _mm256_storeu_ps((float*)&out, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)p)));
+    _mm256_storeu_ps((float*)&out + 8, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)(p + 8))));
+    return out;
+#else
+    F16 out;
+    for (int i = 0; i < 16; i++) out[i] = from_half(p[i]);
+    return out;
 #endif
 }
 
@@ -74,6 +84,21 @@ INLINE F16 fma16(F16 a, F16 b, F16 c) {
 INLINE I16 dot4(I16 sum, I16 codes, int32_t act) {
 #if defined(__AVX512VNNI__)
     return (I16)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)codes, _mm512_set1_epi32(act));
+#elif defined(__AVX2__)
+    __m256i s[2], c[2];
+    memcpy(s, &sum, 64), memcpy(c, &codes, 64);
+    for (int i = 0; i < 2; i++) {
+#if defined(__AVXVNNI__)
+        s[i] = _mm256_dpbusd_avx_epi32(s[i], c[i], _mm256_set1_epi32(act));
+#else
+        const int16_t a[4] = {(int8_t)act, (int8_t)(act >> 8), (int8_t)(act >> 16), (int8_t)(act >> 24)};
+        const __m256i even = _mm256_set1_epi32((uint16_t)a[0] | (uint32_t)a[2] << 16), odd = _mm256_set1_epi32((uint16_t)a[1] | (uint32_t)a[3] << 16);
+        s[i] = _mm256_add_epi32(s[i], _mm256_madd_epi16(_mm256_and_si256(c[i], _mm256_set1_epi16(255)), even));
+        s[i] = _mm256_add_epi32(s[i], _mm256_madd_epi16(_mm256_srli_epi16(c[i], 8), odd));
+#endif
+    }
+    memcpy(&sum, s, 64);
+    return sum;
 #else
     const int8_t* a = (const int8_t*)&act;
     typedef uint32_t U16 __attribute__((vector_size(64)));
@@ -210,9 +235,12 @@ struct Rounded {
         sum = step + rows * groups;
         offset = (int32_t*)(sum + rows * groups);
     }
-    void round(int64_t row, const float* x) {
-        for (int64_t g = row * groups; g < (row + 1) * groups; g++, x += 32) {
-            F16 a = load(x), b = load(x + 16), m = a < 0.0f ? -a : a, n = b < 0.0f ? -b : b;
+    void round(int64_t row, const float* x, int64_t columns) {
+        float last[32] = {};
+        for (int64_t g = row * groups; g < (row + 1) * groups; g++, x += 32, columns -= 32) {
+            if (columns < 32) memcpy(last, x, columns * 4);
+            const float* from = columns < 32 ? last : x;
+            F16 a = load(from), b = load(from + 16), m = a < 0.0f ? -a : a, n = b < 0.0f ? -b : b;
             float most = largest(m > n ? m : n), inverse = most > 1e-30f ? 127.0f / most : 0.0f;
             const float magic = 12582912.0f;  // adding it leaves the nearest whole number in the last bits
             I16 i = (I16)(a * inverse + magic) - 0x4B400000, j = (I16)(b * inverse + magic) - 0x4B400000;
@@ -229,9 +257,8 @@ struct Rounded {
 };
 
 template <int BITS> INLINE void unpack(const uint8_t* p, I16* c) {
-    typedef uint32_t U16 __attribute__((vector_size(64), aligned(4)));
-    const U16* v = (const U16*)p;
-    for (int i = 0; i < 8; i++) c[i] = BITS == 8 ? (I16)v[i] : (I16)((i < 4 ? v[i] : v[i - 4] >> 4) & 0x0F0F0F0F);
+    for (int i = 0; i < BITS; i++) memcpy(&c[i], p + i * 64, 64);  // one by one, so that they stay in registers
+    for (int i = 0; i < 8 - BITS; i++) c[i + 4] = (c[i] >> 4) & 0x0F0F0F0F, c[i] &= 0x0F0F0F0F;
 }
 
 // ``R`` rows of activations from ``row`` with one block of the matrix.

@@ -19,7 +19,7 @@ import torch
 
 __all__ = ["CLinear", "library", "pointer", "state"]
 
-_FLAGS = ("-O3", "-march=native", "-std=c++20", "-fopenmp", "-shared", "-fPIC", "-w")
+_FLAGS = ("-O3", "-march=native", "-std=c++20", "-fno-strict-aliasing", "-fopenmp", "-shared", "-fPIC", "-w")
 
 
 class CLinear(ctypes.Structure):
@@ -83,6 +83,7 @@ def _processor() -> str:
 def _declared(kernels: ctypes.CDLL) -> ctypes.CDLL:
     word, place, number = ctypes.c_int64, ctypes.c_void_p, ctypes.c_int
     kernels.sensorium_linear.argtypes = [ctypes.POINTER(CLinear), place, word, word, place, number]
+    kernels.sensorium_pack.argtypes = [place, word, word, word, place, place, place, number]
     kernels.sensorium_decode.argtypes = [place, place, number]
-    kernels.sensorium_linear.restype = kernels.sensorium_decode.restype = None
+    kernels.sensorium_linear.restype = kernels.sensorium_pack.restype = kernels.sensorium_decode.restype = None
     return kernels

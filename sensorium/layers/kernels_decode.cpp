@@ -75,7 +75,7 @@ void look_up(const Linear& table, int64_t id, float* out) {
     for (int64_t g = 0; g < table.groups; g++, out += 32) {
         const int64_t at = id / 16 * table.groups + g;
         const uint8_t* codes = table.codes + at * size + lane * 4;
-        const float scale = load_half(table.scale + at * 16)[lane], low = table.bits == 4 ? load_half(table.low + at * 16)[lane] : 0;
+        const float scale = from_half(table.scale[at * 16 + lane]), low = table.bits == 4 ? from_half(table.low[at * 16 + lane]) : 0;
         for (int k = 0; k < 32; k++) {
             if (table.bits == 8) out[k] = (codes[k / 4 * 64 + k % 4] - 128) * scale;
             else out[k] = (codes[k % 16 / 4 * 64 + k % 4] >> (k < 16 ? 0 : 4) & 15) * scale + low;
@@ -190,7 +190,7 @@ struct Walk {
         Rounded out(rows < FEW ? own : work.rounded, rows < FEW ? FEW : rows, width / 32);
         auto one = [&](int r) {
             if (norm) normalise(*norm, x + r * stride, width, row);
-            out.round(r, norm ? row : x + r * stride);
+            out.round(r, norm ? row : x + r * stride, width);
         };
         if (rows >= FEW) member.share((int)rows, one);
         else for (int r = 0; r < rows; r++) one(r);

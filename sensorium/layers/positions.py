@@ -46,11 +46,11 @@ def grid_sinusoids(rows: int, columns: int, width: int) -> torch.Tensor:
     """
     if width % 4:
         raise ShapeError(f"grid positions got width {width}, wanted a multiple of 4")
-    quarter = width // 4
-    frequency = 1.0 / 10_000 ** (torch.arange(quarter, dtype=torch.float64) / quarter)
-    y, x = torch.meshgrid(torch.arange(rows, dtype=torch.float64), torch.arange(columns, dtype=torch.float64), indexing="ij")
+    quarter, exact = width // 4, dict(dtype=torch.float64, device="cpu")  # few numbers, which a device without memory could not work out
+    frequency = 1.0 / 10_000 ** (torch.arange(quarter, **exact) / quarter)
+    y, x = torch.meshgrid(torch.arange(rows, **exact), torch.arange(columns, **exact), indexing="ij")
     x_PE, y_PE = x.reshape(-1, 1) * frequency, y.reshape(-1, 1) * frequency
-    return torch.cat([x_PE.sin(), x_PE.cos(), y_PE.sin(), y_PE.cos()], dim=-1).float()
+    return torch.cat([x_PE.sin(), x_PE.cos(), y_PE.sin(), y_PE.cos()], dim=-1).float().to(torch.get_default_device())
 
 
 @dataclass(frozen=True, repr=False)

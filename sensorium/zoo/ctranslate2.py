@@ -98,7 +98,7 @@ def _makers(file: Walker, variables: dict[str, _Variable]) -> dict[str, Callable
         scale = variables.get(f"{name}_scale")
         if not stored.kind.is_floating_point and (stored.kind != torch.int8 or scale is None or scale.shape[:1] != stored.shape[:1]):
             raise CheckpointError(f"{file.name} holds {name} as {stored.kind} without a scale for each row; only floats and int8 are read")
-        whole, last = name.rsplit("/", 1)
+        whole, _, last = name.rpartition("/")
         found = re.fullmatch(r"(encoder|decoder)/layer_(\d+)/(.+)", whole)
         parts = LAYER.get(found.group(3)) if found else (NAMES[whole],) if whole in NAMES else None
         before = f"model.{found.group(1)}.layers.{found.group(2)}." if found else ""

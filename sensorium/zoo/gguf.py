@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 import re
-import struct
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,12 +24,13 @@ from tokenizers import decoders, models, pre_tokenizers, processors
 
 from sensorium.formats import FORMATS, Format, LazyTensors, PublishedFiles, Walker
 from sensorium.layers.positions import Rope, RopeScaling
-from sensorium.types import CheckpointError
+from sensorium.types import CheckpointError, ConfigError
 
 __all__ = ["rebuild_tokenizer", "read_gguf"]
 
-NUMBERS = dict(enumerate("BbHhIif?", 0)) | {10: "Q", 11: "q", 12: "d"}
+NUMBERS = dict(enumerate("BbHhIif?")) | {10: "Q", 11: "q", 12: "d"}
 STRING, ARRAY = 8, 9
+PIECE = 1 << 19  # numbers turned back at once: the steps between stay in the processor's cache
 CONTROL, USER_DEFINED = 3, 4
 
 NAMES = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
@@ -62,8 +62,8 @@ class _Header(Walker):
             inner, count = self.number("I", what), self.count("Q", f"items in {what}", 1 << 24)
             if inner == STRING:
                 return [self.text(what) for _ in range(count)]
-            form = f"<{count}{self._form(inner, what)}"
-            return list(struct.unpack_from(form, self.bytes, self.take(struct.calcsize(form), what)))
+            kind = np.dtype(f"<{self._form(inner, what)}")
+            return np.frombuffer(self.bytes, kind, count, self.take(count * kind.itemsize, what)) if count else []
         return self.number(self._form(kind, what), what)
 
     def _form(self, kind: int, what: str) -> str:
@@ -100,7 +100,7 @@ def _walk(header: _Header) -> tuple[dict[str, Any], dict[str, _Stored]]:
         sizes = tuple(header.number("Q", name) for _ in range(header.count("I", f"axes of {name}", 4)))
         infos.append((name, sizes[::-1], header.number("I", name), header.number("Q", name)))
     alignment = meta.get("general.alignment", 32)
-    if not isinstance(alignment, int) or alignment < 1:
+    if not isinstance(alignment, int) or not 0 < alignment <= 1 << 16:
         raise header.refuse(f"alignment {alignment!r}")
     start, total, stored = -(-header.at // alignment) * alignment, 0, {}
     for name, shape, kind, offset in infos:
@@ -113,30 +113,36 @@ def _walk(header: _Header) -> tuple[dict[str, Any], dict[str, _Stored]]:
 
 
 def _stored(header: _Header, name: str, shape: tuple[int, ...], kind: int, start: int) -> _Stored:
-    from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
-
-    if kind not in GGMLQuantizationType.__members__.values():
+    try:
+        from gguf.constants import GGML_QUANT_SIZES
+    except ImportError as error:
+        raise ConfigError(f"{header.name} is read through the gguf library ({error}); pip install sensorium[chat]") from error
+    known = {int(number): number for number in GGML_QUANT_SIZES}
+    if kind not in known:
         raise header.refuse(f"{name} is of number format {kind}, which is not known here")
-    block, size = GGML_QUANT_SIZES[GGMLQuantizationType(kind)]
+    block, size = GGML_QUANT_SIZES[known[kind]]
     if not shape or 0 in shape or shape[-1] % block:
         raise header.refuse(f"{name} has sizes {shape}, wanted rows of blocks of {block}")
     row_bytes = shape[-1] // block * size
     bytes_ = math.prod(shape[:-1]) * row_bytes
     if start + bytes_ > len(header.bytes):
         raise header.refuse(f"{name} takes {bytes_:,} bytes at {start:,}, but the file has {len(header.bytes):,}")
-    return _Stored(shape, GGMLQuantizationType(kind), start, row_bytes)
+    return _Stored(shape, known[kind], start, row_bytes)
 
 
 def _floats(header: _Header, stored: _Stored, heads: int | None = None) -> torch.Tensor:
     """A tensor as float32; with ``heads``, llama.cpp's order of each head's rows (pairs side by side) is undone."""
     from gguf.quants import dequantize
 
-    raw = np.frombuffer(header.bytes, np.uint8, math.prod(stored.shape[:-1]) * stored.row_bytes, stored.start)
+    rows, out = math.prod(stored.shape[:-1]), np.empty(stored.shape, np.float32)
+    raw_RB = np.frombuffer(header.bytes, np.uint8, rows * stored.row_bytes, stored.start).reshape(rows, -1)
+    flat_RD, step = out.reshape(rows, -1), max(PIECE // stored.shape[-1], 1)
     try:
-        values = dequantize(raw.reshape(*stored.shape[:-1], stored.row_bytes), stored.kind)
+        for at in range(0, rows, step):  # a piece is one long row to the library, which would else go through it 16 rows at a time
+            flat_RD[at : at + step] = dequantize(raw_RB[at : at + step].reshape(1, -1), stored.kind).reshape(-1, stored.shape[-1])
     except NotImplementedError as error:
         raise CheckpointError(f"{header.name} holds numbers of format {stored.kind.name}, which the gguf library does not turn back") from error
-    values = torch.from_numpy(np.array(values, np.float32).reshape(stored.shape))
+    values = torch.from_numpy(out)
     if heads is None:
         return values
     return values.unflatten(0, (heads, -1, 2)).transpose(1, 2).flatten(0, 2)
@@ -147,26 +153,32 @@ def _config(header: _Header, meta: dict[str, Any], stored: dict[str, _Stored]) -
     kind = meta.get("general.architecture")
     if kind != "llama" or meta.get("llama.expert_count"):
         raise CheckpointError(f"{header.name} holds a {kind!r} model" + (" of experts" if kind == "llama" else "") + "; only plain 'llama' is read")
-    wanted = ["llama.embedding_length", "llama.block_count", "llama.feed_forward_length", "llama.attention.head_count",
-              "llama.attention.layer_norm_rms_epsilon"]
-    lacking = [key for key in wanted if not isinstance(meta.get(key), (int, float))] + [n for n in ["token_embd.weight"] if n not in stored]
-    if lacking:
-        raise header.refuse(f"it lacks {', '.join(lacking)}")
-    width, depth, hidden, heads, eps = (meta[key] for key in wanted)
+    if "token_embd.weight" not in stored:
+        raise header.refuse("it lacks token_embd.weight")
+
+    def number(key: str, default: Any = None, kind: type = int) -> Any:
+        value = meta.get(f"llama.{key}", default)
+        if not isinstance(value, kind) or not 0 < value < 1 << 32:
+            raise header.refuse(f"llama.{key} is {value!r:.40}, wanted a number more than 0")
+        return value
+
+    width, depth, heads = number("embedding_length"), number("block_count"), number("attention.head_count")
     config = {
-        "model_type": "llama", "hidden_size": width, "num_hidden_layers": depth, "intermediate_size": hidden, "num_attention_heads": heads,
-        "num_key_value_heads": meta.get("llama.attention.head_count_kv", heads), "vocab_size": stored["token_embd.weight"].shape[0],
-        "rms_norm_eps": _short(eps), "max_position_embeddings": meta.get("llama.context_length"),
+        "model_type": "llama", "hidden_size": width, "num_hidden_layers": depth, "intermediate_size": number("feed_forward_length"),
+        "num_attention_heads": heads, "num_key_value_heads": number("attention.head_count_kv", heads),
+        "vocab_size": stored["token_embd.weight"].shape[0], "max_position_embeddings": number("context_length", 2048),
+        "rms_norm_eps": _short(number("attention.layer_norm_rms_epsilon", kind=float)),
         "tie_word_embeddings": "output.weight" not in stored, "attention_bias": "blk.0.attn_q.bias" in stored,
-        "mlp_bias": "blk.0.ffn_up.bias" in stored, "rope_theta": _short(meta.get("llama.rope.freq_base", 1e4)),
-        "head_dim": meta.get("llama.attention.key_length") or width // max(heads, 1),
+        "mlp_bias": "blk.0.ffn_up.bias" in stored, "rope_theta": _short(number("rope.freq_base", 1e4, float)),
+        "head_dim": number("attention.key_length", max(width // heads, 1)),
         **{f"{name}_token_id": meta.get(f"tokenizer.ggml.{name}_token_id") for name in ("bos", "eos")}}
-    turned = meta.get("llama.rope.dimension_count", config["head_dim"])
+    turned = number("rope.dimension_count", config["head_dim"])
     if turned != config["head_dim"]:
         raise CheckpointError(f"{header.name} turns {turned} of {config['head_dim']} numbers of a head; only models that turn all are read")
-    scaling = meta.get("llama.rope.scaling.type", "linear" if "llama.rope.scale_linear" in meta else "none")
+    old = meta.get("llama.rope.scale_linear", 1.0)
+    scaling = meta.get("llama.rope.scaling.type", "none" if old == 1 else "linear")
     if scaling != "none":
-        config["rope_scaling"] = {"rope_type": scaling, "factor": meta.get("llama.rope.scaling.factor", meta.get("llama.rope.scale_linear"))}
+        config["rope_scaling"] = {"rope_type": scaling, "factor": number("rope.scaling.factor", old, float)}
     elif "rope_freqs.weight" in stored:
         config["rope_scaling"] = _by_wave(_floats(header, stored["rope_freqs.weight"]), config, header.name)
     return config
@@ -194,26 +206,40 @@ def rebuild_tokenizer(meta: dict[str, Any]) -> str | None:
     Raises:
         CheckpointError: a tokenizer of a kind that cannot be rebuilt.
     """
-    kind, pre = meta.get("tokenizer.ggml.model"), meta.get("tokenizer.ggml.pre", "gpt-2")
+    kind, pre = meta.get("tokenizer.ggml.model"), str(meta.get("tokenizer.ggml.pre", "gpt-2"))
     if kind is None:
         return None
     if kind != "gpt2" or pre not in PRE_TOKENIZERS:
-        raise CheckpointError(f"the GGUF's tokenizer is {kind!r} with pre-tokenizer {pre!r}; only 'gpt2' with {', '.join(PRE_TOKENIZERS)} "
-                              "can be rebuilt; put the model's tokenizer.json beside it")
-    tokens, kinds = meta.get("tokenizer.ggml.tokens", []), meta.get("tokenizer.ggml.token_type", [])
-    merges = [tuple(pair.split(" ", 1)) for pair in meta.get("tokenizer.ggml.merges", [])]
+        raise CheckpointError(f"the GGUF's tokenizer is {kind!r:.40} with pre-tokenizer {pre!r:.40}; only 'gpt2' with "
+                              f"{', '.join(PRE_TOKENIZERS)} can be rebuilt; put the model's tokenizer.json beside it")
+    tokens, kinds = _texts(meta, "tokens"), meta.get("tokenizer.ggml.token_type", ())
+    merges = [tuple(pair.split(" ", 1)) for pair in _texts(meta, "merges")]
     try:
         inner = tokenizers.Tokenizer(models.BPE({token: i for i, token in enumerate(tokens)}, merges, ignore_merges=pre.startswith("llama")))
     except Exception as error:  # noqa: BLE001 (the library raises plain Exception, and nothing else)
         raise CheckpointError(f"the GGUF's tokenizer does not hold together ({str(error)[:80]}); fetch it again") from error
     inner.pre_tokenizer = pre_tokenizers.Sequence(PRE_TOKENIZERS[pre])
     inner.decoder = decoders.ByteLevel()
-    added = [(token, kind) for token, kind in zip(tokens, kinds) if kind in (CONTROL, USER_DEFINED)]
+    added = [(token, kind) for token, kind in zip(tokens, np.atleast_1d(kinds).tolist()) if kind in (CONTROL, USER_DEFINED)]
     inner.add_tokens([tokenizers.AddedToken(token, special=kind == CONTROL, normalized=False) for token, kind in added])
-    bos = meta.get("tokenizer.ggml.bos_token_id")
-    if meta.get("tokenizer.ggml.add_bos_token") and isinstance(bos, int) and bos < len(tokens):
-        inner.post_processor = processors.TemplateProcessing(single=[tokens[bos], "$A"], special_tokens=[(tokens[bos], bos)])
+    bos = _special(meta, tokens).get("bos")
+    if meta.get("tokenizer.ggml.add_bos_token") and bos is not None:
+        inner.post_processor = processors.TemplateProcessing(single=[bos, "$A"], special_tokens=[(bos, meta["tokenizer.ggml.bos_token_id"])])
     return inner.to_str()
+
+
+def _texts(meta: dict[str, Any], name: str) -> list[str]:
+    texts = meta.get(f"tokenizer.ggml.{name}", [])
+    if not isinstance(texts, list):
+        raise CheckpointError(f"the GGUF's tokenizer.ggml.{name} is no list of texts; fetch it again")
+    return texts
+
+
+def _special(meta: dict[str, Any], tokens: list[str]) -> dict[str, str]:
+    """The special tokens by their short names."""
+    ids = {short: meta.get(f"tokenizer.ggml.{name}_token_id")
+           for short, name in (("bos", "bos"), ("eos", "eos"), ("pad", "padding"), ("unk", "unknown"))}
+    return {name: tokens[number] for name, number in ids.items() if isinstance(number, int) and 0 <= number < len(tokens)}
 
 
 def read_gguf(path: Path) -> PublishedFiles:
@@ -236,13 +262,9 @@ def read_gguf(path: Path) -> PublishedFiles:
         elif part in NAMES:
             name = name.replace(part, NAMES[part], 1)
         makers[name] = partial(_floats, header, place, heads.get(part))
-    tokens = meta.get("tokenizer.ggml.tokens", [])
-    ids = {short: meta.get(f"tokenizer.ggml.{name}_token_id")
-           for short, name in (("bos", "bos"), ("eos", "eos"), ("pad", "padding"), ("unk", "unknown"))}
-    special = {name: tokens[number] for name, number in ids.items() if isinstance(number, int) and number < len(tokens)}
-    beside = path.parent / "tokenizer.json"
+    beside, template = path.parent / "tokenizer.json", meta.get("tokenizer.chat_template")
     return PublishedFiles(config, LazyTensors(makers), lambda: beside.read_text("utf-8") if beside.is_file() else rebuild_tokenizer(meta),
-                          meta.get("tokenizer.chat_template"), special)
+                          template if isinstance(template, str) else None, _special(meta, _texts(meta, "tokens")))
 
 
 def _only(folder: Path) -> Path:

@@ -72,9 +72,10 @@ def texts(samples: Sequence[int], alone: bool = False) -> Batch:
 
 def published_decoder(config: dict[str, Any]) -> sn.Decoder:
     """The decoder that a published config (with its defaults filled in) describes."""
+    width, heads, head_width = config["hidden_size"], config["num_attention_heads"], config.get("head_dim")
     return llama_decoder(
-        config["hidden_size"], config["num_hidden_layers"], config["num_attention_heads"], config["intermediate_size"],
-        kv_heads=config.get("num_key_value_heads"), eps=config["rms_norm_eps"], head_width=config.get("head_dim"),
+        width, config["num_hidden_layers"], heads, config["intermediate_size"], kv_heads=config.get("num_key_value_heads"),
+        eps=config["rms_norm_eps"], head_width=None if head_width and head_width * heads == width else head_width,
         attention_bias=config.get("attention_bias", False), bias=config.get("mlp_bias", False), **_rope(config))
 
 
