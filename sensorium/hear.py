@@ -24,7 +24,7 @@ from sensorium.dictation import STEP_S, Marks, Settings, Written, read_marks, wr
 from sensorium.fused import open_reader
 from sensorium.model import ModelNet
 from sensorium.pauses import RATE_HZ, open_finder
-from sensorium.timing import Spoken, split_words, time_words
+from sensorium.timing import NO_SPACES, Spoken, by_character, split_words, time_words
 from sensorium.types import Audio, CheckpointError, ConfigError, ModalityError, Video
 from sensorium.windows import Window, cut_windows
 
@@ -240,6 +240,8 @@ class _Ear:
         for row, spoken in zip(kept, found, strict=True):
             each = iter(spoken)
             out[row] = [[next(each) for _ in words] for words in split[row]]
+            if written[row].language in NO_SPACES and not translate:
+                out[row] = [by_character(words) for words in out[row]]
         return out
 
 

@@ -14,16 +14,15 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-import torch
-
 from sensorium import engine
 from sensorium.captions import plain
 from sensorium.catalog import CATALOG, Entry, find, ready
 from sensorium.hear import listen
 from sensorium.named import open_model, open_voice
+from sensorium.speak import join
 from sensorium.types import MODALITIES, Audio, ConfigError, Delta, Media, Message, ModalityError, Reply, Request, Text, user
 
-__all__ = ["answer", "ask", "joined", "plan", "Route", "Skill", "skills_at_hand", "skills_with", "Step", "stream_answer"]
+__all__ = ["answer", "ask", "plan", "Route", "Skill", "skills_at_hand", "skills_with", "Step", "stream_answer"]
 
 
 @dataclass(frozen=True)
@@ -155,7 +154,8 @@ def plan(given: Sequence[str], want: str, skills: Sequence[Skill] | None = None,
     if found is not None:
         return found
     what = f"from {' + '.join(sorted(set(given))) or 'nothing'} to {want}"
-    more = _cheapest(set(given), want, [skill for entry in CATALOG.values() for skill in _skills(entry)]) if skills is None else None
+    others = [skill for entry in CATALOG.values() for skill in _skills(entry) if skill.converts or skills is None]
+    more = _cheapest(set(given), want, [*at_hand, *others])
     if more is not None:
         have = {skill.model for skill in chosen}
         missing = [step.skill.model for step in more.steps if step.skill.model not in have]
@@ -267,14 +267,7 @@ class _Work:
             whole.append(sound)
             yield Delta("audio", sound, len(whole))
         yield from deltas
-        yield Delta("part", joined(whole))
-
-
-def joined(pieces: Sequence[Audio]) -> Audio:
-    """Pieces of sound of one rate, one after the other."""
-    if not pieces:
-        raise ModalityError("the answer has nothing to say aloud; ask for text to see it")
-    return Audio(torch.cat([piece.source for piece in pieces]), dict(pieces[0].info), rate_hz=pieces[0].rate_hz)
+        yield Delta("part", join(whole))
 
 
 def stream_answer(request: Request, skills: Sequence[Skill] | None = None, note: Callable[[str], None] = lambda text: None) -> Iterator[Delta]:

@@ -20,7 +20,7 @@ from sensorium.layers.cache import Cache
 from sensorium.model import ModelNet
 from sensorium.types import Batch
 
-__all__ = ["cheapest_path", "split_words", "Spoken", "time_words"]
+__all__ = ["by_character", "cheapest_path", "NO_SPACES", "split_words", "Spoken", "time_words"]
 
 SOURCE_S = 0.02
 SMOOTH = 7  # sources of the median filter
@@ -144,6 +144,21 @@ def split_words(tokens: Sequence[int], decode: Callable[[list[int]], str], langu
         else:
             words.append((text, count))
     return words
+
+
+def by_character(spoken: Sequence[Spoken]) -> list[Spoken]:
+    """Words of languages without spaces, a character each: a word's time is shared evenly, punctuation stays with what it follows."""
+    out = []
+    for word in spoken:
+        letters: list[str] = []
+        for letter in word.text.strip():
+            if letters and (letter in CLOSERS or not letter.strip() or (letter.isascii() and letters[-1][-1:].isascii())):
+                letters[-1] += letter
+            else:
+                letters.append(letter)
+        step = (word.end_s - word.start_s) / max(len(letters), 1)
+        out += [Spoken(letter, word.start_s + step * i, word.start_s + step * (i + 1), word.probability) for i, letter in enumerate(letters)]
+    return out
 
 
 def _spoken(words: Sequence[tuple[str, int]], start_T: np.ndarray, probability_T: Sequence[float]) -> list[Spoken]:

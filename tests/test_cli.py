@@ -70,10 +70,12 @@ def test_bad_pictures_are_one_line_and_code_2(toy: Path, tmp_path: Path) -> None
         assert says[name] in line and path.name in line
 
 
-def test_bad_words_are_one_line_and_code_2(toy: Path, tmp_path: Path) -> None:
+def test_bad_words_are_one_line_and_code_2(toy: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("SENSORIUM_HOME", str(tmp_path / "home"))
     for words, says in (
         (("ask", "a dog", "--want", "smell"), "no modality"),
-        (("ask", "a dog", "--want", "audio"), "cannot write audio"),
+        (("ask", "a dog", "--want", "video"), "from text to video"),
+        (("ask", tmp_path / "none.wav"), "sensorium pull whisper"),
         (("ask", "word " * 5000), "shorten it"),
         (("ask", "a dog", "-o", tmp_path / "a.png"), "add --want image"),
         (("ask", "a dog", "--want", "image", "--steps", "1", "-o", tmp_path / "a.xyz"), "wanted one of"),

@@ -128,9 +128,11 @@ def test_memory_refuses_another_models_table(model: sn.ModelNet, pictures: Path,
         pictures_in(tmp_path / "nowhere")
 
 
-def test_the_demo_writes_one_page_that_needs_nothing_else(model: sn.ModelNet, pictures: Path, tmp_path: Path) -> None:
+def test_the_demo_writes_one_page_that_needs_nothing_else(model: sn.ModelNet, pictures: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("SENSORIUM_HOME", str(tmp_path / "home"))
     page = make_demo(tmp_path / "demo", model, "toy", Console(file=io.StringIO()), pictures).read_text(encoding="utf-8")
-    assert page.count("<figure>") == 3 + 12 and page.count("data:image/png;base64,") == 3 + 12 + 7 * 3
+    assert page.count("<figure>") == 3 + 12 and page.count("data:image/png;base64,") == 3 + 12 + 7 * 3 + 1
+    assert "sensorium pull smollm2-135m-instruct whisper-base kokoro-82m" in page and page.count("data:audio/ogg;base64,") == 1
     assert "http" not in page.replace("http-equiv", "")
 
 

@@ -18,7 +18,7 @@ from sensorium import captions, catalog, hear
 from sensorium.dictation import Marks, Rules, Settings, Written, read_marks, write_down
 from sensorium.hear import Heard, Hearing, Word
 from sensorium.pauses import RATE_HZ, STEP, Pauses, find_speech, open_finder
-from sensorium.timing import cheapest_path, split_words
+from sensorium.timing import Spoken, by_character, cheapest_path, split_words
 from sensorium.types import CheckpointError, ConfigError, MediaError, ModalityError
 from sensorium.windows import Window, cut_windows
 
@@ -258,6 +258,8 @@ def test_words_are_put_together() -> None:
     assert split(["你", "好", "。", "吗"], "zh") == [("你", 1), ("好。", 2), ("吗", 1)]
     assert split([b"\xe4\xbd", b"\xa0", "好"], "zh") == [("你", 2), ("好", 1)]
     assert split([]) == []
+    found = by_character([Spoken("很好,", 1.0, 2.0, 0.9), Spoken("OK吧。", 2.0, 3.0, 0.8)])
+    assert [(word.text, word.start_s, word.end_s) for word in found] == [("很", 1, 1.5), ("好,", 1.5, 2), ("OK", 2, 2.5), ("吧。", 2.5, 3)]
 
 
 # the whole, with a model that is read from a script

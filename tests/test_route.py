@@ -51,7 +51,8 @@ def test_a_route_shows_its_steps() -> None:
 
 
 @pytest.mark.parametrize("given, want, skills", [
-    (["text"], "video", ALL), (["video"], "text", ALL), (["audio"], "text", [SEE, THINK]), (["text"], "audio", [THINK]), (["text"], "text", [SEE, HEAR]),
+    (["text"], "video", ALL), (["video"], "text", ALL), (["audio"], "text", [SEE, THINK]),
+    (["text"], "audio", [THINK]), (["text"], "text", [SEE, HEAR]),
     (["text"], "text", []),
 ])
 def test_what_cannot_be_reached_is_refused_by_name(given: list[str], want: str, skills: list[Skill]) -> None:

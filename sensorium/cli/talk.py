@@ -27,7 +27,7 @@ Language = Annotated[str, typer.Option(help="Spoken language as a two-letter cod
 
 def ask(
     what: Annotated[list[str], typer.Argument(help='A question, pictures, recordings: [i]cat.png "What is this?"[/i]')],
-    want: Annotated[list[str] | None, typer.Option("--want", "-w", help="Answer as text (default), image or audio; may be given twice.")] = None,
+    want: Annotated[list[str] | None, typer.Option("--want", "-w", help="text (default), image or audio; may be given twice.")] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Where to write the picture or sound.")] = None,
     model: Annotated[str | None, typer.Option("--model", "-m", help="Who answers; by default whoever at hand can. A name or a folder.")] = None,
     explain_route: Annotated[bool, typer.Option("--explain-route", help="Show through which models the answer would go, and stop.")] = False,
@@ -99,24 +99,24 @@ def _language(word: str) -> str | None:
 
 def _show(deltas: Any, places: dict[str, Path]) -> None:
     """Text to the output as it comes, pictures and sounds to their files."""
-    spoke = False
+    line_open = False
     with bar() as progress:
         task = progress.add_task("thinking", total=None)
         for event in deltas:
-            if event.kind == "text":
-                progress.stop()
-                sys.stdout.write(event.value)
-                sys.stdout.flush()
-                spoke = True
-            elif event.kind == "step":
+            if event.kind == "step":
                 progress.update(task, description="drawing", completed=event.done, total=event.total)
             elif event.kind == "audio":
-                progress.update(task, description=f"speaking, {event.done} said")
+                progress.update(task, description="speaking", completed=event.done)
+            elif event.kind == "text":
+                if progress.live.is_started:  # words and a bar do not share a line
+                    progress.stop()
+                sys.stdout.write(event.value)
+                sys.stdout.flush()
+                line_open = True
             elif event.kind == "part":
-                progress.stop()
-                if spoke:
+                if line_open:
                     sys.stdout.write("\n")
-                    spoke = False
+                    line_open = False
                 if event.value.modality != "text":
                     err.print(f"wrote {event.value.save(places[event.value.modality])}", highlight=False)
 
@@ -128,7 +128,7 @@ def chat(
     seed: Seed = 0, max_tokens: MaxTokens = 512, temperature: Temperature = 0.0, top_k: TopK = 0, top_p: TopP = 1.0, min_p: MinP = 0.0,
     repetition: Repetition = 1.1,
 ) -> None:
-    """Talk with a language model, turn by turn. An empty line or Ctrl-D ends it; Ctrl-C stops an answer. [i]/again /undo /help[/i] work too.
+    """Talk with a language model, turn by turn. An empty line or Ctrl-D ends it; Ctrl-C stops an answer.
 
     [dim]echo "Name three colours" | sensorium chat[/dim]
     """
@@ -139,8 +139,9 @@ def chat(
     name = model or best("think")
     if name is None:
         raise sn.ConfigError("no language model is at hand; get one: sensorium pull smollm2-135m-instruct")
-    talk = Chat(open_model(name), system=system, max_tokens=max_tokens, seed=seed, temperature=temperature, top_k=top_k, top_p=top_p,
-                min_p=min_p, repetition=repetition)
+    settings = sn.Request([], max_tokens=max_tokens, seed=seed, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p,
+                          repetition=repetition)
+    talk = Chat(open_model(name), system=system, settings=settings)
     if save is not None and save.is_file():
         talk.load(save)
     _converse(talk, name, save)
@@ -164,6 +165,8 @@ def _converse(talk: Any, name: str, save: Path | None) -> None:
                 if delta.kind == "text":
                     sys.stdout.write(delta.value)
                     sys.stdout.flush()
+                elif delta.kind == "note":
+                    err.print(f"[dim]{delta.value}[/]", highlight=False)
         except KeyboardInterrupt:
             err.print("[dim] (stopped)[/]")
         sys.stdout.write("\n")
@@ -229,7 +232,7 @@ def speak(
     """
     import sensorium as sn
     from sensorium.named import open_voice
-    from sensorium.route import joined
+    from sensorium.speak import join
 
     speaker = open_voice(model)
     if voices:
@@ -245,5 +248,5 @@ def speak(
         for piece in speaker.speak(words, voice=voice, speed=speed):
             pieces.append(piece)
             progress.update(task, completed=len(pieces))
-    whole = joined(pieces)
+    whole = join(pieces)
     err.print(f"wrote {whole.save(output)} ({len(whole.source) / whole.rate_hz:.1f} s, {speaker.name})", highlight=False)
