@@ -21,7 +21,7 @@ TREE = [
     "zoo/registry", "zoo/published", "zoo/gguf", "zoo/ctranslate2", "zoo/llama", "zoo/whisper", "zoo/bert", "zoo/clip", "zoo/siglip",
     "zoo/llava", "zoo/flamingo", "zoo/dit", "zoo/nano", "corpus/split", "corpus/sources", "corpus/kinds", "corpus/names", "corpus/draw",
     "corpus/emoji", "corpus/clipart", "corpus/build", "corpus/describe", "memory/table", "evals/figures", "evals/judge", "evals/nano",
-    "evals/words", "evals/clips", "evals/speech", "evals/language", "page", "demo_talk", "demo", "cli/shared", "cli/talk", "cli/look",
+    "evals/clips", "evals/speech", "evals/language", "evals/published", "page", "demo_talk", "demo", "cli/shared", "cli/talk", "cli/look",
     "cli/models", "cli/learn", "cli/main", "cli/__main__",
 ]
 CORE = TREE[: TREE.index("route") + 1]

@@ -71,21 +71,33 @@ def _fields(function: Callable[..., Any], words: list[str]) -> dict[str, Any]:
 
 
 def evaluate(
-    model: Annotated[str, typer.Argument(help="A packaged model or a folder.")] = "nano",
-    data: Annotated[Path, typer.Option("--data", help="The corpus; see docs/data.md.")] = Path("corpus"),
+    model: Annotated[str, typer.Argument(help="A model of the catalog, or a folder like nano's.")] = "nano",
+    data: Annotated[Path, typer.Option("--data", help="The corpus; recordings that an eval fetches are kept there too.")] = Path("corpus"),
     json_file: JsonFile = None,
     limit: Annotated[int | None, typer.Option(help="At most this many items a figure (for a quick look).")] = None,
     seed: Annotated[int, typer.Option(help="Of drawings and of the items chosen.")] = 0,
 ) -> None:
-    """Measure a model on held-out data, with 95 % intervals and baselines."""
-    from sensorium.catalog import find
+    """Measure a model, with 95 % intervals and baselines: nano on held-out pictures, a language model on a fixed text, a model that hears on
+    real clips, a voice by what is understood of it.
+
+    [dim]sensorium eval nano --data corpus[/dim]    [dim]sensorium eval kokoro-82m[/dim]    [dim]sensorium eval whisper-base[/dim]
+    """
+    from sensorium.catalog import CATALOG, find
     from sensorium.evals import nano as nano_eval
     from sensorium.evals.figures import show
+    from sensorium.evals.published import evaluate_published
 
-    figures = nano_eval.evaluate(find(model), data, limit=limit, seed=seed, console=err)
+    numbers: dict[str, float] = {}
+    if model in CATALOG and CATALOG[model].kind != "see":
+        figures, numbers = evaluate_published(CATALOG[model], data, limit, seed, err)
+    else:
+        figures = nano_eval.evaluate(find(model), data, limit=limit, seed=seed, console=err)
     show(figures, out)
+    for name, value in numbers.items():
+        out.print(f"{name}: {value:.4g}", highlight=False)
     if json_file is not None:
-        write_json(json_file, [{f.name: vars(figure)[f.name] for f in fields(figure)} for figure in figures])
+        rows = [{f.name: vars(figure)[f.name] for f in fields(figure)} for figure in figures]
+        write_json(json_file, [*rows, *({"name": name, "value": value} for name, value in numbers.items())])
 
 
 def demo(

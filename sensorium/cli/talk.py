@@ -35,7 +35,7 @@ def ask(
     steps: Annotated[int, typer.Option(min=1, max=1000, help="Denoising steps for a picture.")] = 24,
     guidance: Annotated[float, typer.Option(min=0.0, max=50.0, help="How strictly a picture follows the words.")] = 3.0,
     max_tokens: MaxTokens = 256,
-    temperature: Temperature = 0.0, top_k: TopK = 0, top_p: TopP = 1.0, min_p: MinP = 0.0, repetition: Repetition = 1.0, stop: Stop = None,
+    temperature: Temperature = 0.0, top_k: TopK = 0, top_p: TopP = 1.0, min_p: MinP = 0.0, repetition: Repetition = 1.1, stop: Stop = None,
     schema: Annotated[Path | None, typer.Option(help="A JSON schema file that the answer keeps to.")] = None,
     voice: Voice = None, speed: Speed = 1.0, language: Language = "auto",
 ) -> None:

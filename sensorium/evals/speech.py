@@ -127,13 +127,14 @@ def _speak(speaker: Speaker, read: Listener, text: str, language: str, voice: st
 
 
 def evaluate_speech(speaker: Speaker, read: Listener, voices: dict[str, Sequence[str]] | None = None, seed: int = 0,
-                    watch: Callable[[Spoken], None] | None = None) -> tuple[list[Figure], list[Spoken]]:
+                    watch: Callable[[Spoken], None] | None = None, limit: int | None = None) -> tuple[list[Figure], list[Spoken]]:
     """Every sentence is spoken by one of the voices of its language, in turn, and read back.
 
     Args:
         read: sound, language -> text; the listener.
         voices: language -> names; None takes four English and two Chinese ones.
         watch: told of each sentence.
+        limit: at most so many sentences of a language.
 
     Returns:
         Figures (error rate of each language, with each voice's beside it) and the sentences behind them.
@@ -143,7 +144,7 @@ def evaluate_speech(speaker: Speaker, read: Listener, voices: dict[str, Sequence
         list(speaker.speak(text))
     done: list[Spoken] = []
     for language, names in voices.items():
-        for i, text in enumerate(texts(language)):
+        for i, text in enumerate(texts(language)[:limit]):
             done.append(_speak(speaker, read, text, language, names[i % len(names)]))
             if watch:
                 watch(done[-1])
