@@ -26,7 +26,8 @@ $(READY_TEST): $(READY)
 
 setup: $(READY)  ## make .venv with what running needs
 
-demo: $(READY)  ## name, find and draw a dozen pictures; writes demo/index.html
+demo: $(READY)  ## see, draw, hear, answer, speak; fetches weights (about 350 MB, once); writes demo/index.html
+	-$(BIN)/sensorium pull smollm2-135m-instruct whisper-base kokoro-82m
 	$(BIN)/sensorium models
 	$(BIN)/sensorium describe nano
 	$(BIN)/sensorium ask examples/pictures/strawberry.png "What is this?"
@@ -49,6 +50,8 @@ check: $(READY_TEST)  ## lint, house rules, docs in step
 	$(BIN)/python -m pytest tests/house
 
 bench: $(READY_TEST)  ## speed and memory beside peers; writes bench/results
+	-$(BIN)/python -m pip install $(PIP_FLAGS) --disable-pip-version-check -q -c constraints.txt -e '.[bench]'
+	-$(BIN)/sensorium pull smollm2-135m-instruct whisper-base minilm-l6
 	$(BIN)/python bench/run.py
 
 docs: $(READY)  ## write the generated pages again

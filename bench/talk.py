@@ -67,7 +67,7 @@ def prompt_ids(count: int) -> list[int]:
     from sensorium.engine import codecs_of
     from sensorium.named import open_model
 
-    text = next(iter(sorted(TEXT.glob("*.txt")))).read_text(encoding="utf-8")
+    text = (TEXT / "alice.txt").read_text(encoding="utf-8")
     return codecs_of(open_model("smollm2-135m-instruct")).text.encode(text)[:count]
 
 
@@ -144,7 +144,7 @@ def minilm() -> dict[str, float]:
     from sensorium.named import open_model
 
     folder = find("minilm-l6")
-    text = " ".join(path.read_text(encoding="utf-8") for path in sorted(TEXT.glob("*.txt"))).replace("\n", " ")
+    text = (TEXT / "alice.txt").read_text(encoding="utf-8").replace("\n", " ")
     sentences = [s for s in re.split(r"(?<=[.!?]) +", text) if 10 < len(s) < 900][:128]
     model, net = open_model("minilm-l6"), transformers.BertModel.from_pretrained(folder, add_pooling_layer=False).eval()
     tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"), pad_token="[PAD]", model_max_length=256)
@@ -168,4 +168,37 @@ def minilm() -> dict[str, float]:
             "least_cosine": cosine, "sentences": len(sentences), "one_s": seconds(lambda: sn.embed(model, [one]))}
 
 
-TALK = {"smollm2": smollm2, "minilm": minilm}
+def whisper() -> dict[str, float]:
+    """Whisper base: ten real clips one by one, and the same clips joined to ten minutes, beside faster-whisper int8; seconds and error rates."""
+    import sensorium as sn
+    from sensorium.catalog import find
+    from sensorium.codecs.audio import load_audio
+    from sensorium.evals.clips import fetch_clips
+    from sensorium.evals.speech import errors, own_ears, peer_ears, words_of
+    from sensorium.named import open_model
+
+    clips = fetch_clips(ROOT / "corpus" / "clips")
+    ears = {"ours": own_ears(open_model("whisper-base")), "faster_whisper": peer_ears(find("whisper-base"))}
+    heard: dict[str, list[str]] = {}
+
+    def short(name: str) -> None:
+        heard[name] = [ears[name](clip.audio, "en") for clip in clips]
+
+    def rate(texts: list[str], wanted: list[str]) -> float:
+        pairs = [(words_of(want, "en"), words_of(got, "en")) for want, got in zip(wanted, texts, strict=True)]
+        return sum(errors(*pair) for pair in pairs) / sum(len(want) for want, _ in pairs)
+
+    times = in_turns({name: lambda name=name: seconds(lambda: short(name)) for name in ears})
+    pause = torch.zeros(8_000)
+    once = torch.cat([torch.cat([load_audio(clip.audio, 16_000), pause]) for clip in clips if clip.name.startswith(("jfk", "austen"))])
+    copies = round(600 * 16_000 / len(once))
+    talk = sn.Audio(once.repeat(copies), rate_hz=16_000)
+    said = " ".join(clip.text for clip in clips if clip.name.startswith(("jfk", "austen")))
+    long = in_turns({name: lambda name=name: seconds(lambda: heard.update({f"{name}_talk": [ears[name](talk, "en")]})) for name in ears}, rounds=1)
+    return {**{f"{name}_clips_s": value for name, value in times.items()}, "clips_ratio": times["faster_whisper"] / times["ours"],
+            **{f"{name}_clips_wer": rate(heard[name], [clip.text for clip in clips]) for name in ears},
+            **{f"{name}_talk_s": value for name, value in long.items()}, "talk_ratio": long["faster_whisper"] / long["ours"],
+            **{f"{name}_talk_wer": rate(heard[f"{name}_talk"], [" ".join([said] * copies)]) for name in ears}}
+
+
+TALK = {"smollm2": smollm2, "whisper": whisper, "minilm": minilm}
