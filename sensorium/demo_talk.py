@@ -49,7 +49,7 @@ def talk(page: Page, folder: Path, picture: Path, console: Console) -> None:
 
 def _exchange(page: Page, place: Path, given: Sequence[sn.Media | str], title: str, wants: tuple[str, ...], console: Console) -> None:
     """Ask, save what comes, and show both sides."""
-    request = sn.Request([sn.user(*given)], want=wants, max_tokens=64)
+    request = sn.Request([sn.user(*given)], want=wants, max_tokens=64, repetition=1.1)
     heard: list[str] = []
     start, first, parts = time.perf_counter(), None, []
     for delta in stream_answer(request, note=heard.append):
@@ -59,7 +59,8 @@ def _exchange(page: Page, place: Path, given: Sequence[sn.Media | str], title: s
             parts.append(delta.value)
     spent = time.perf_counter() - start
     said = next((part.text for part in parts if part.modality == "text"), "")
-    console.print(f"  {title:<38} {said or '(a picture)'}  [dim]{spent:.2f} s[/]", highlight=False)
+    shortly = said.replace("\n", " ")[:60] or "(a picture)"
+    console.print(f"  {title:<38} {shortly}  [dim]{spent:.2f} s[/]", highlight=False, soft_wrap=True)
     data = ""
     for part in parts:
         if part.modality != "text":

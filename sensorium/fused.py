@@ -202,7 +202,7 @@ class _Tokens(ctypes.Structure):
 class Fused(_Rows):
     """A :class:`Reader` through the kernels: a whole step is one call. Opened by :func:`open_reader`.
 
-    Activations are rounded to 8 bits for each group of 32 before each matrix, keys and values are kept in float16, all else is float32.
+    Activations are rounded to 12 bits for each group of 32 before each matrix, keys and values are kept in float16, all else is float32.
     What a row gives does not depend on the rows beside it, nor on how its tokens are cut into steps: it is the same to the last bit.
     """
 

@@ -88,10 +88,10 @@ def opened(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> C
 @pytest.mark.parametrize("name", MODELS)
 @torch.inference_mode()
 def test_the_fused_step_equals_its_naive_twin(name: str, packing: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The twin is model.read with activations rounded to 8 bits and keys and values to float16, as the kernels do.
+    """The twin is model.read with activations rounded to 12 bits and keys and values to float16, as the kernels do.
 
     Tolerance: sums in another order differ by 1e-7. Where that moves a number over the edge between two codes, one activation differs by
-    a whole step, 1/127 of its group's largest, and the scores by up to some percent: that is seldom, so most tokens must agree closely.
+    1/1904 of its group's largest, which moves others over theirs, and the scores by some thousandths. Of 69 tokens a few meet no edge at all.
     """
     model, memory, token_BT = built(name, packing), features(name, 3), tokens(3, 23)
     reader, extend = open_reader(model, 3, ROOM, memory), Cache.extend
@@ -105,7 +105,7 @@ def test_the_fused_step_equals_its_naive_twin(name: str, packing: object, monkey
     twin = Plain(model, 3, ROOM, seen, looks=False)
     wanted = torch.stack([twin.extend(token_BT[:, t : t + 1]) for t in range(23)])
     apart_TB = (given - wanted).norm(dim=-1) / wanted.norm(dim=-1)
-    assert float(apart_TB.median()) < 1e-5 and float((apart_TB < 1e-4).float().mean()) > 0.4 and float(apart_TB.max()) < 0.06
+    assert float(apart_TB.min()) < 1e-5 and float(apart_TB.median()) < 0.003 and float(apart_TB.max()) < 0.006
 
 
 @pytest.mark.parametrize("name", ["llama", "relu", "whisper"])
@@ -181,7 +181,7 @@ def test_what_cross_attention_looks_at_is_shown() -> None:
         reader.extend(token_BT, length_B)
     assert fast.looks_BNTS.shape == slow.looks_BNTS.shape == (2, 2, 5, 37)
     real = torch.arange(5)[None, None, :, None] < length_B[:, None, None, None]
-    assert torch.allclose(fast.looks_BNTS * real, slow.looks_BNTS * real, atol=0.02) and float(slow.looks_BNTS.max()) > 0.1
+    assert torch.allclose(fast.looks_BNTS * real, slow.looks_BNTS * real, atol=0.002) and float(slow.looks_BNTS.max()) > 0.1
     assert open_reader(model, 2, ROOM, memory).looks_BNTS is None
 
 
@@ -193,7 +193,7 @@ def test_without_kernels_the_answers_are_the_same(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(kernels, "state", lambda: "no fast kernels: for this test")
     reader = open_reader(model, 2, ROOM)
     assert isinstance(reader, Plain) and "for this test" in why_plain(model)
-    assert float((reader.extend(token_BT) - wanted).norm() / wanted.norm()) < 0.06  # activations in floats, not in 8 bits
+    assert float((reader.extend(token_BT) - wanted).norm() / wanted.norm()) < 0.006  # activations in floats, not in 12 bits
 
 
 def test_what_the_kernels_do_not_serve_goes_the_plain_way() -> None:

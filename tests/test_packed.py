@@ -29,10 +29,13 @@ def toy(tied: bool = True) -> sn.Model:
 
 
 def rounded(x: torch.Tensor) -> torch.Tensor:
-    """Activations as the kernels see them: 8 bits for each group of 32."""
+    """Activations as the kernels see them (``Rounded`` of kernels.h): about 12 bits for each group of 32."""
     groups = F.pad(x, (0, -x.shape[-1] % 32)).unflatten(-1, (-1, 32))
-    step = groups.abs().amax(dim=-1, keepdim=True).clamp(min=1e-30) / 127
-    return ((groups / step).round() * step).flatten(-2)[..., : x.shape[-1]]
+    step = groups.abs().amax(dim=-1, keepdim=True).clamp(min=1e-30) / (119 * 16)
+    first, second = (groups / step).chunk(2, dim=-1)
+    second = second.round()
+    first = second / 16 + (first - second / 16).round()  # two columns share their last bits
+    return (torch.cat([first, second], dim=-1) * step).flatten(-2)[..., : x.shape[-1]]
 
 
 def random_matrix(rows: int, columns: int) -> torch.Tensor:
@@ -102,6 +105,18 @@ def test_the_product_equals_its_naive_twin(bits: int, shape: tuple[int, int]) ->
         naive = F.linear((rounded(x) if kernels.library() else x).double(), layer.weight.double(), layer.bias.double())
         assert torch.allclose(layer(x).double(), naive, rtol=1e-4, atol=1e-4 * float(naive.abs().max()))  # sums in float32, in another order
         assert layer(x.bfloat16()).dtype == torch.bfloat16 and layer(x[:0]).shape == (0, 7, shape[0])
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_activations_keep_twelve_bits_of_their_group(bits: int) -> None:
+    """Times a matrix that only picks columns, so that nothing but the rounding of x is seen."""
+    layer = packed_linear(torch.eye(96) * (15 if bits == 4 else 127), bits)
+    x = torch.randn(400, 96, generator=torch.Generator().manual_seed(6)) * torch.logspace(-12, 12, 400)[:, None]
+    x[::3, 5], x[1::3, 40], x[::7, 64:] = x[::3].abs().amax(-1) * 50, -x[1::3].abs().amax(-1), x[::7, 64:].sign() * 3  # alone, least, all alike
+    with torch.inference_mode():
+        given = layer(x) / layer.weight[0, 0]
+    most = x.unflatten(-1, (-1, 32)).abs().amax(-1).repeat_interleave(32, dim=-1)
+    assert bool(((given - x).abs() <= most / 3800).all())
 
 
 @pytest.mark.parametrize("bits", [4, 8])

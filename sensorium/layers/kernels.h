@@ -1,4 +1,4 @@
-// Vectors of sixteen, a team of threads, and the product of few-bit matrices with 8-bit activations.
+// Vectors of sixteen, a team of threads, and the product of few-bit matrices with rounded activations.
 //
 // A matrix lies in blocks of 16 rows x 32 columns (a group), so that one vector holds four columns of all 16 rows:
 //
@@ -7,7 +7,7 @@
 //   scale  [block][group][16] float16         value = code * scale + low   (4 bits)
 //   low    [block][group][16] float16         value = (code - 128) * scale (8 bits)
 //
-// Activations are rounded to 8 bits for each group of 32, so the inner product is whole numbers; every row of activations is worked out by the
+// Activations are rounded for each group of 32 (``Rounded``), so the inner product is whole numbers; every row of activations is worked out by the
 // same operations in the same order whatever stands beside it, so that a batch gives bit for bit what its rows give alone.
 
 #pragma once
@@ -34,7 +34,7 @@ INLINE F16 load(const float* p) {
     return v;
 }
 INLINE void store(float* p, F16 v) { memcpy(p, &v, 64); }
-INLINE F16 all(float x) { return F16{} + x; }
+INLINE F16 all(float x) { return F16{x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x}; }
 
 INLINE float from_half(uint16_t bits) {
 #if defined(__F16C__)
@@ -108,14 +108,18 @@ INLINE I16 dot4(I16 sum, I16 codes, int32_t act) {
 }
 
 INLINE float largest(F16 v) {
+#if defined(__AVX512F__)
+    return _mm512_reduce_max_ps((__m512)v);
+#else
     float out = v[0];
     for (int i = 1; i < 16; i++) out = v[i] > out ? v[i] : out;
     return out;
+#endif
 }
 
-INLINE float total(F16 v) {
-    float out = 0;
-    for (int i = 0; i < 16; i++) out += v[i];
+template <class V> INLINE auto total(V v) {
+    auto out = v[0];
+    for (int i = 1; i < 16; i++) out += v[i];
     return out;
 }
 
@@ -221,44 +225,59 @@ struct Linear {
     }
 };
 
-// Activations in 8 bits: value = code * step, for each group of 32.
+// Activations in three bytes for two columns, k and k + 16 of a group of 32: one high byte each, and one that both share.
+//
+//   value of k = (256 * high + shared) * step        value of k + 16 = (256 * high + 16 * shared) * step
+//
+// In 4 bits a byte of the matrix is (code of k) + 16 * (code of k + 16): one product of it and the shared byte serves both columns, which
+// makes three products of bytes for two columns. Rounding goes from k + 16, which settles the last four bits of shared, to k, which settles
+// the others; each value is met to within 8 steps, 1/3808 of its group's largest.
+//
+// Why not one byte a column: SmolLM2-135M-Instruct in 4 bits then gave scores 0.0031 nats (Kullback-Leibler) from those of float
+// activations, at the first token of an answer 0.0072, and the capital of France began with "L"; now they are 0.00002. That costs 3 % of
+// decoding's speed, and reading 128 tokens takes 83 ms in the place of 65. Four bytes for two columns: 0.000001, but 100 ms.
 struct Rounded {
     int64_t groups;
-    int8_t* codes;    // [row][32 groups]
+    int8_t* codes;    // [row][group][48]: 32 high, 16 shared
     float* step;      // [row][group]
     float* sum;       // [row][group], of the values
-    int32_t* offset;  // [row][group], -128 times the sum of the codes
-    static size_t bytes(int64_t rows, int64_t groups) { return rows * groups * 44 + 256; }
+    int32_t* offset;  // [row][group], -128 times the sum of value / step
+    static size_t bytes(int64_t rows, int64_t groups) { return rows * groups * 60 + 256; }
     Rounded(void* memory, int64_t rows, int64_t groups_) : groups(groups_) {
         codes = (int8_t*)(((uintptr_t)memory + 63) & ~(uintptr_t)63);
-        step = (float*)(codes + rows * groups * 32);
+        step = (float*)(codes + rows * groups * 48);
         sum = step + rows * groups;
         offset = (int32_t*)(sum + rows * groups);
     }
     void round(int64_t row, const float* x, int64_t columns) {
+        const float top = 119 * 256;  // so that no high byte is past 127
         float last[32] = {};
         for (int64_t g = row * groups; g < (row + 1) * groups; g++, x += 32, columns -= 32) {
             if (columns < 32) memcpy(last, x, columns * 4);
             const float* from = columns < 32 ? last : x;
-            F16 a = load(from), b = load(from + 16), m = a < 0.0f ? -a : a, n = b < 0.0f ? -b : b;
-            float most = largest(m > n ? m : n), inverse = most > 1e-30f ? 127.0f / most : 0.0f;
-            const float magic = 12582912.0f;  // adding it leaves the nearest whole number in the last bits
-            I16 i = (I16)(a * inverse + magic) - 0x4B400000, j = (I16)(b * inverse + magic) - 0x4B400000;
-            *(B16*)(codes + g * 32) = __builtin_convertvector(i, B16);
-            *(B16*)(codes + g * 32 + 16) = __builtin_convertvector(j, B16);
-            int whole = 0;
-            I16 both = i + j;
-            for (int k = 0; k < 16; k++) whole += both[k];
-            step[g] = most / 127.0f;
+            const F16 a = load(from), b = load(from + 16), m = a < 0.0f ? -a : a, n = b < 0.0f ? -b : b;
+            const float most = largest(m > n ? m : n), inverse = most > 1e-30f ? top / 16 / most : 0.0f;
+            const I16 second = nearest(b * inverse), first = second + 16 * nearest(a * inverse - __builtin_convertvector(second, F16) * 0.0625f);
+            const B16 shared = __builtin_convertvector(first, B16);
+            const I16 low = __builtin_convertvector(shared, I16);
+            const B16 high[2] = {__builtin_convertvector((first - low) >> 8, B16), __builtin_convertvector((second - low) >> 4, B16)};
+            memcpy(codes + g * 48, high, 32), memcpy(codes + g * 48 + 32, &shared, 16);
+            const int whole = total(first + 16 * second);
+            step[g] = most / top;
             sum[g] = step[g] * whole;
             offset[g] = -128 * whole;
         }
     }
+    static I16 nearest(F16 x) {
+        const float magic = 12582912.0f;  // adding it leaves the nearest whole number in the last bits
+        return (I16)(x + magic) - 0x4B400000;
+    }
 };
 
+// Codes of the 32 columns, four in a vector of I16; in 4 bits the four after them are of the bytes as they lie.
 template <int BITS> INLINE void unpack(const uint8_t* p, I16* c) {
     for (int i = 0; i < BITS; i++) memcpy(&c[i], p + i * 64, 64);  // one by one, so that they stay in registers
-    for (int i = 0; i < 8 - BITS; i++) c[i + 4] = (c[i] >> 4) & 0x0F0F0F0F, c[i] &= 0x0F0F0F0F;
+    for (int i = 0; i < 8 - BITS; i++) c[i + 8] = c[i], c[i + 4] = (c[i] >> 4) & 0x0F0F0F0F, c[i] &= 0x0F0F0F0F;
 }
 
 // ``R`` rows of activations from ``row`` with one block of the matrix.
@@ -268,19 +287,22 @@ template <int BITS, int R> INLINE void tile(const Linear& w, const Rounded& x, i
     const F16 start = w.start(block);
     for (int r = 0; r < R; r++) out[r] = start;
     for (int64_t g = 0; g < G; g++) {
-        I16 c[8];
+        I16 c[12];
         unpack<BITS>(codes + g * size, c);
         __builtin_prefetch(codes + g * size + 2048);
         F16 scale = load_half(w.scale + (at + g) * 16), low = BITS == 4 ? load_half(w.low + (at + g) * 16) : F16{};
         for (int r = 0; r < R; r++) {
             int64_t place = (row + r) * G + g;
-            const int32_t* a = (const int32_t*)(x.codes + place * 32);
-            I16 d = I16{} + (BITS == 8 ? x.offset[place] : 0), e = I16{};
-            for (int i = 0; i < 8; i += 2) {
-                d = dot4(d, c[i], a[i]);
-                e = dot4(e, c[i + 1], a[i + 1]);
+            const int32_t* a = (const int32_t*)(x.codes + place * 48);
+            I16 high = {}, more = {}, shared = {}, other = {};
+            for (int i = 0; i < 4; i++) {
+                high = dot4(high, c[i], a[i]);
+                more = dot4(more, c[i + 4], a[i + 4]);
+                shared = dot4(shared, c[BITS == 4 ? i + 8 : i], a[i + 8]);
+                if (BITS == 8) other = dot4(other, c[i + 4], a[i + 8]);
             }
-            out[r] = fma16(__builtin_convertvector(d + e, F16) * x.step[place], scale, out[r]);
+            if (BITS == 8) shared += (other << 4) + x.offset[place];
+            out[r] = fma16(__builtin_convertvector(((high + more) << 8) + shared, F16) * x.step[place], scale, out[r]);
             if (BITS == 4) out[r] = fma16(low, all(x.sum[place]), out[r]);
         }
     }

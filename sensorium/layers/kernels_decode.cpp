@@ -185,7 +185,7 @@ struct Walk {
     }
     ~Walk() { free(memory); }
 
-    // Rows of x, normalised if there is a norm, in 8 bits. Few rows are prepared by every thread for itself, which is quicker than meeting.
+    // Rows of x, normalised if there is a norm, rounded. Few rows are prepared by every thread for itself, which is quicker than meeting.
     Rounded prepare(const Norm* norm, const float* x, int64_t rows, int64_t width, int64_t stride) {
         Rounded out(rows < FEW ? own : work.rounded, rows < FEW ? FEW : rows, width / 32);
         auto one = [&](int r) {

@@ -159,7 +159,7 @@ class PackedMatrix(nn.Module):
         return kernels.CLinear(self.bits, self.rows, self.codes.shape[1], *map(kernels.pointer, (self.codes, self.scale, self.low, bias)))
 
     def multiply(self, x: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
-        """x (..., D) times the matrix, plus bias: (..., O) in x's format. Through the kernels, x is rounded to 8 bits by groups of 32."""
+        """x (..., D) times the matrix, plus bias: (..., O) in x's format. Through the kernels, x is rounded to 12 bits by groups of 32."""
         if torch.is_grad_enabled() and (x.requires_grad or (bias is not None and bias.requires_grad)):
             out = _Product.apply(x, self)
             return out if bias is None else out + bias
