@@ -149,7 +149,11 @@ def main() -> None:
     if chosen.memory:
         _memory(chosen.memory)
         return
-    results = {}
+    today = datetime.date.today().isoformat()
+    place = HERE / "results"
+    place.mkdir(exist_ok=True)
+    earlier = place / f"{today}.json"  # what was measured earlier in the day stays
+    results = json.loads(earlier.read_text())["results"] if earlier.is_file() else {}
     for name in chosen.names or BENCHES:
         try:
             results[name] = BENCHES[name]()
@@ -157,9 +161,6 @@ def main() -> None:
             print(f"{name}: left out ({error})", flush=True)
             continue
         print(name, json.dumps({k: round(v, 6) for k, v in results[name].items()}), flush=True)
-    today = datetime.date.today().isoformat()
-    place = HERE / "results"
-    place.mkdir(exist_ok=True)
     facts = {"date": today, "torch": torch.__version__, "threads": torch.get_num_threads(), "machine": platform.machine(), "results": results}
     (place / f"{today}.json").write_text(json.dumps(facts, indent=1))
     rows = [f"| {name} | {BENCHES[name].__doc__.splitlines()[0]} | {' '.join(f'{k} {v:.4g}' for k, v in r.items())} |" for name, r in results.items()]
