@@ -10,10 +10,8 @@ import argparse
 import datetime
 import json
 import platform
-import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,20 +19,13 @@ import torch
 
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent / "recipes"), str(HERE)]
-from talk import TALK  # noqa: E402
+from talk import TALK, in_turns, seconds  # noqa: E402
 
 
 def paired(ours: Callable[[], object], peer: Callable[[], object], rounds: int = 5) -> dict[str, float]:
     """Median seconds of each, taken in turns so that a noisy machine disturbs both alike."""
-    ours(), peer()
-    times: tuple[list[float], list[float]] = ([], [])
-    for _ in range(rounds):
-        for store, work in zip(times, (ours, peer), strict=True):
-            start = time.perf_counter()
-            work()
-            store.append(time.perf_counter() - start)
-    mine, theirs = (statistics.median(x) for x in times)
-    return {"ours_s": mine, "peer_s": theirs, "ratio": theirs / mine}
+    times = in_turns({"ours": lambda: seconds(ours), "peer": lambda: seconds(peer)}, rounds)
+    return {"ours_s": times["ours"], "peer_s": times["peer"], "ratio": times["peer"] / times["ours"]}
 
 
 def clip_images() -> dict[str, float]:

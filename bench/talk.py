@@ -134,7 +134,7 @@ def smollm2() -> dict[str, float]:
 
 
 def minilm() -> dict[str, float]:
-    """all-MiniLM-L6-v2: 128 sentences of a book to unit vectors, from text, beside transformers (sorted by length, batches of 32)."""
+    """all-MiniLM-L6-v2: sentences of a book to unit vectors, from text, beside transformers (sorted by length, batches of 32)."""
     import re
 
     import transformers

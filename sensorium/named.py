@@ -58,10 +58,9 @@ def _open(folder: str, packing: str | None) -> ModelNet:
 
 def open_voice(name: str | None = None) -> Speaker:
     """The speaker of a folder or catalog name; None takes the best at hand, in the end espeak-ng."""
-    if name is not None:
-        entry = CATALOG.get(name)
-        if entry is not None and entry.kind != "speak":
-            raise ConfigError(f"{name} does not speak; models that do: {', '.join(e.name for e in CATALOG.values() if e.kind == 'speak')}")
-        return open_speaker(find(name))
-    chosen = best("speak")
-    return open_speaker(find(chosen) if chosen else None)
+    if name is None:
+        return open_speaker()
+    entry = CATALOG.get(name)
+    if entry is not None and entry.kind != "speak":
+        raise ConfigError(f"{name} does not speak; models that do: {', '.join(e.name for e in CATALOG.values() if e.kind == 'speak')}")
+    return open_speaker(find(name))

@@ -20,9 +20,9 @@ from sensorium.catalog import CATALOG, Entry, find, ready
 from sensorium.hear import listen
 from sensorium.named import open_model, open_voice
 from sensorium.speak import join
-from sensorium.types import MODALITIES, Audio, ConfigError, Delta, Media, Message, ModalityError, Reply, Request, Text, user
+from sensorium.types import MODALITIES, Audio, ConfigError, Delta, Media, Message, ModalityError, Reply, Request, Text
 
-__all__ = ["answer", "ask", "plan", "Route", "Skill", "skills_at_hand", "skills_with", "Step", "stream_answer"]
+__all__ = ["answer", "plan", "Route", "Skill", "skills_at_hand", "skills_with", "Step", "stream_answer"]
 
 
 @dataclass(frozen=True)
@@ -303,8 +303,3 @@ def answer(request: Request, skills: Sequence[Skill] | None = None) -> Reply:
             seconds[delta.value.modality] = time.perf_counter() - start
             start = time.perf_counter()
     return Reply(tuple(parts), seconds)
-
-
-def ask(*values: str | Text | Media, want: Sequence[str] = ("text",)) -> Reply:
-    """The shortest way in: ``ask("What is the capital of France?")``."""
-    return answer(Request([user(*values)], want=want))

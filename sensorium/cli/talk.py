@@ -11,7 +11,6 @@ import typer
 
 from sensorium.cli.shared import bar, err, out, value
 
-WANTS = ("text", "image", "audio", "video")
 Seed = Annotated[int, typer.Option(help="Of every random choice; the same seed gives the same answer.")]
 MaxTokens = Annotated[int, typer.Option(min=1, max=8192, help="Longest text answer, in tokens.")]
 Temperature = Annotated[float, typer.Option(min=0.0, max=5.0, help="0 always takes the likeliest word; higher is more varied.")]
