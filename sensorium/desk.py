@@ -9,7 +9,7 @@ A model knows its codecs by the folder it was loaded from: ours say so in ``code
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -195,13 +195,34 @@ class Desk:
         """Values as one question, ready to be answered in ``want``."""
         return self.prompt([user(*values)], want)
 
-    def tower_batch(self, values: Sequence[Value]) -> torch.Tensor:
-        """Values of one modality, stacked for a tower."""
+    def tower_batches(self, values: Sequence[Value], items: int = 64, places: int = 4096,
+                      spare: float = 0.1) -> Iterator[tuple[list[int], torch.Tensor]]:
+        """Values of one modality, stacked for a tower: which they are, and their batch. Texts go by length, so that little is padding.
+
+        Args:
+            items: pictures or sounds in a batch.
+            places: most ids in a batch of texts; a longer text goes alone.
+            spare: largest share of a batch that may be padding.
+        """
+        media = [value for value in values if isinstance(value, Media)]
+        for start in range(0, len(media), items):
+            some = media[start : start + items]
+            yield list(range(start, start + len(some))), torch.stack([self.arrays(value).value for value in some])
+        if media or not values:
+            return
         arrays = [self.arrays(value) for value in values]
-        if arrays[0].modality != "text":
-            return torch.stack([item.value for item in arrays])
         around = [[self.codecs.text.special(name)] if name else [] for name in (self.codecs.start, self.codecs.stop)]
         room = self.codecs.context - len(around[0]) - len(around[1])
         rows = [around[0] + list(item.value)[:room] + around[1] for item in arrays]
-        length = self.codecs.context if self.codecs.fixed else max(map(len, rows))
-        return torch.tensor([row + [self.codecs.fill] * (length - len(row)) for row in rows])
+        waiting = sorted(range(len(rows)), key=lambda i: -len(rows[i]))
+        while waiting:
+            length = self.codecs.context if self.codecs.fixed else max(1, len(rows[waiting[0]]))
+            count, real = 0, 0
+            for i in waiting:
+                real += len(rows[i])
+                full = length * (count + 1)
+                if count and (full > places or (not self.codecs.fixed and full - real > spare * full)):
+                    break
+                count += 1
+            some, waiting = waiting[:count], waiting[count:]
+            yield some, torch.tensor([rows[i] + [self.codecs.fill] * (length - len(rows[i])) for i in some])

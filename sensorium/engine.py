@@ -58,10 +58,9 @@ def _embed_towers(desk: Desk, groups: list[list[Value]]) -> torch.Tensor:
     out: list[torch.Tensor | None] = [None] * len(values)
     for modality in MODALITIES:
         places = [i for i, value in enumerate(values) if value.modality == modality]
-        for start in range(0, len(places), 64):
-            some = places[start : start + 64]
-            for i, row in zip(some, desk.model.tower(modality, desk.tower_batch([values[i] for i in some])).float(), strict=True):
-                out[i] = row
+        for some, batch in desk.tower_batches([values[i] for i in places]):
+            for i, row in zip(some, desk.model.tower(modality, batch).float(), strict=True):
+                out[places[i]] = row
     return torch.stack(out)
 
 

@@ -15,6 +15,7 @@ import sensorium as sn
 from sensorium.catalog import find, ready
 from sensorium.demo import make_demo
 from sensorium.denoise import Solver
+from sensorium.desk import Desk
 from sensorium.engine import codecs_of
 from sensorium.memory import Memory, pictures_in
 
@@ -236,6 +237,8 @@ def test_a_published_sentence_model_embeds_as_transformers_does(tmp_path: Path) 
     tokenizer.save_pretrained(tmp_path / "bert")
     texts = ["What is the capital of France?", "Paris", "you are a helpful assistant. " * 3]
     model = sn.load(tmp_path / "bert")
+    batches = list(Desk(model).tower_batches(texts, places=40))
+    assert sorted(i for some, _ in batches for i in some) == list(range(len(texts))) and max(batch.numel() for _, batch in batches) <= 40
     together = sn.embed(model, texts)
     for row, text in zip(together, texts, strict=True):
         ids = torch.tensor([[2, *sn.Tokenizer.from_text(inner.to_str()).encode(text), 3]])
