@@ -21,6 +21,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from sensorium.fuse import CrossMemory, Watch
+from sensorium.layers.adapters import Lora, add_adapter
 from sensorium.layers.cache import Cache
 from sensorium.layers.packed import PackedEmbedding, Packing, replace_layers
 from sensorium.objectives import Contrastive, FlowMatching, NextToken
@@ -42,6 +43,7 @@ class Model(Spec):
         heads: name -> head: "text" (Tokens), "embed" (Unit), "image" (Flow).
         objectives: what is minimised.
         packed: which layers are stored in few bits (``layers.packed.Packing``); None keeps all in floats.
+        adapters: name -> small changes of linear layers (``layers.adapters.Lora``), over packed ones too.
     """
 
     encoders: dict[str, Spec] = field(default_factory=dict)
@@ -51,6 +53,7 @@ class Model(Spec):
     heads: dict[str, Spec] = field(default_factory=dict)
     objectives: tuple[Spec, ...] = ()
     packed: Packing | None = None
+    adapters: dict[str, Lora] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "objectives", tuple(self.objectives))
@@ -105,6 +108,7 @@ class Model(Spec):
         lines += [f"heads.{k}: {v.describe()}" for k, v in self.heads.items()]
         lines += [f"objectives: {v.describe()}" for v in self.objectives]
         lines += [f"packed: {self.packed.describe()}"] if self.packed else []
+        lines += [f"adapters.{k}: {v.describe()}" for k, v in self.adapters.items()]
         return "\n".join(lines)
 
 
@@ -137,6 +141,8 @@ class ModelNet(nn.Module):
         self.objectives = nn.ModuleList(v.build() for v in spec.objectives)
         if spec.packed is not None:
             replace_layers(self, spec.packed)
+        for name, lora in spec.adapters.items():
+            add_adapter(self, name, lora)
 
     @property
     def device(self) -> torch.device:

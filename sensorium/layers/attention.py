@@ -5,7 +5,6 @@ Letters: B batch, T target length, S source length, D width, N heads, K kv heads
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -22,7 +21,7 @@ __all__ = ["attend", "attend_naive", "Attention", "AttentionNet"]
 
 def attend(
     query_BTNE: torch.Tensor, key_BSKE: torch.Tensor, value_BSKE: torch.Tensor,
-    mask_BTS: torch.Tensor | None = None, causal: bool = False,
+    mask_BTS: torch.Tensor | None = None, causal: bool = False, scale: float | None = None, cap: float | None = None,
 ) -> torch.Tensor:
     """Softmax attention, fast path.
 
@@ -30,27 +29,34 @@ def attend(
         query_BTNE, key_BSKE, value_BSKE: N a multiple of K; each kv head serves N / K query heads.
         mask_BTS: bool, True where a target may look; (B, 1, S) and (B, T, S) both serve. None is everywhere.
         causal: target t sees sources up to t; only without a mask and with T == S.
+        scale: what scores are multiplied by; None is E**-0.5.
+        cap: scores are bent to stay within -cap and cap; the fast path knows none, so that they take the naive one.
 
     Returns:
         (B, T, N, E).
     """
     if query_BTNE.device.type == "cpu" and torch.is_autocast_enabled("cpu"):  # its bfloat16 backward is five times slower here
         with torch.autocast("cpu", enabled=False):
-            return attend(query_BTNE.float(), key_BSKE.float(), value_BSKE.float(), mask_BTS, causal)
+            return attend(query_BTNE.float(), key_BSKE.float(), value_BSKE.float(), mask_BTS, causal, scale, cap)
+    if cap is not None:
+        return attend_naive(query_BTNE, key_BSKE, value_BSKE, mask_BTS, causal, scale, cap)
     mask = None if mask_BTS is None else mask_BTS[:, None]
     grouped = query_BTNE.shape[2] != key_BSKE.shape[2]
     query, key, value = (x.transpose(1, 2) for x in (query_BTNE, key_BSKE, value_BSKE))
-    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=causal, enable_gqa=grouped).transpose(1, 2)
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=causal, enable_gqa=grouped,
+                                          scale=scale).transpose(1, 2)
 
 
 def attend_naive(
     query_BTNE: torch.Tensor, key_BSKE: torch.Tensor, value_BSKE: torch.Tensor,
-    mask_BTS: torch.Tensor | None = None, causal: bool = False,
+    mask_BTS: torch.Tensor | None = None, causal: bool = False, scale: float | None = None, cap: float | None = None,
 ) -> torch.Tensor:
     """The twin of :func:`attend`, written as the formula reads."""
     repeats = query_BTNE.shape[2] // key_BSKE.shape[2]
     key, value = (x.repeat_interleave(repeats, dim=2) for x in (key_BSKE, value_BSKE))
-    score_BNTS = torch.einsum("btne,bsne->bnts", query_BTNE, key) / math.sqrt(query_BTNE.shape[-1])
+    score_BNTS = torch.einsum("btne,bsne->bnts", query_BTNE, key) * (query_BTNE.shape[-1] ** -0.5 if scale is None else scale)
+    if cap is not None:
+        score_BNTS = cap * torch.tanh(score_BNTS / cap)
     if causal:
         mask_BTS = torch.ones(score_BNTS.shape[-2:], dtype=torch.bool, device=score_BNTS.device).tril()[None]
     if mask_BTS is not None:
@@ -72,8 +78,9 @@ class Attention(Spec):
         key_bias: on the key alone; None is as ``bias``. (Whisper has none: it moves all scores of a query alike.)
         out_bias: on the output; None is as ``bias``.
         qk_norm: RMS-normalise queries and keys per head (keeps small models stable at high learning rates).
+        scale, cap: what scores are multiplied by, and within what they are bent to stay; see :func:`attend`.
 
-    Source: 1706.03762; grouped queries 2305.13245; query/key norm 2302.05442.
+    Source: 1706.03762; grouped queries 2305.13245; query/key norm 2302.05442; caps 2408.00118, section 2.
     """
 
     width: int
@@ -85,6 +92,8 @@ class Attention(Spec):
     key_bias: bool | None = None
     out_bias: bool | None = None
     qk_norm: bool = False
+    scale: float | None = None
+    cap: float | None = None
 
     def check(self) -> list[str]:
         problems = []
@@ -140,6 +149,11 @@ class AttentionNet(nn.Module):
         key = self.key_norm(self.key(source_BSD).unflatten(-1, (-1, self.spec.head)))
         return key, self.value(source_BSD).unflatten(-1, (-1, self.spec.head))
 
+    def look(self, query_BTNE: torch.Tensor, key_BSKE: torch.Tensor, value_BSKE: torch.Tensor,
+             mask_BTS: torch.Tensor | None = None, causal: bool = False) -> torch.Tensor:
+        """What each query finds, (B, T, N, E)."""
+        return attend(query_BTNE, key_BSKE, value_BSKE, mask_BTS, causal, self.spec.scale, self.spec.cap)
+
     def finish(self, mixed_BTNE: torch.Tensor) -> torch.Tensor:
         """Heads back to width."""
         return self.out(mixed_BTNE.flatten(2))
@@ -151,4 +165,4 @@ class AttentionNet(nn.Module):
         """Attend from ``x_BTD`` to ``source_BSD`` (itself if None)."""
         if x_BTD.dim() != 3 or x_BTD.shape[-1] != self.spec.width:
             raise ShapeError(f"attention got {tuple(x_BTD.shape)}, wanted (B, T, {self.spec.width})")
-        return self.finish(attend(*self.project(x_BTD, source_BSD, angles), mask_BTS, causal))
+        return self.finish(self.look(*self.project(x_BTD, source_BSD, angles), mask_BTS, causal))

@@ -6,6 +6,8 @@ Letters: B batch, T target length, S source length.
     causal     itself and everything before it
     mixed      the same, and all of its own media span
     full       everything
+
+A window narrows what lies before: the token itself and the ``window`` - 1 places before it. A media span stays whole.
 """
 
 from __future__ import annotations
@@ -19,10 +21,13 @@ __all__ = ["key_mask", "visible"]
 RULES = ("causal", "mixed", "full")
 
 
-def visible(target: Layout, source: Layout, rule: str) -> torch.Tensor:
+def visible(target: Layout, source: Layout, rule: str, window: int | None = None) -> torch.Tensor:
     """The mask of ``target`` tokens over ``source`` tokens.
 
     Padding sees itself alone, so that every row of the softmax has something to sum over and nothing becomes NaN.
+
+    Args:
+        window: places of its own sample that a token sees, the last being itself; None is all. Not for "full".
 
     Returns:
         allowed_BTS: bool, True where the target may look.
@@ -33,6 +38,8 @@ def visible(target: Layout, source: Layout, rule: str) -> torch.Tensor:
     if rule not in RULES:
         raise ConfigError(f"mask rule {rule!r} is not known; use one of {RULES}")
     before = target.position_BT[:, :, None] >= source.position_BT[:, None, :]
+    if window is not None:
+        before = before & (target.position_BT[:, :, None] < source.position_BT[:, None, :] + window)
     if rule == "mixed":
         target_span, source_span = target.span_BT[:, :, None], source.span_BT[:, None, :]
         before = before | ((target_span == source_span) & (target_span > 0))

@@ -31,16 +31,19 @@ class Norm(Spec):
         kind: "layer" or "rms".
         eps: added to the variance.
         affine: learn a scale (and, for "layer", a shift).
+        bias: of a learned "layer" norm: whether there is a shift.
     """
 
     width: int
     kind: str = "layer"
     eps: float = 1e-5
     affine: bool = True
+    bias: bool = True
 
     def check(self) -> list[str]:
         return [] if self.kind in ("layer", "rms") else [f"norm kind {self.kind!r} is not known; use 'layer' or 'rms'"]
 
     def build(self) -> nn.Module:
-        kind = nn.LayerNorm if self.kind == "layer" else RMSNorm
-        return kind(self.width, eps=self.eps, elementwise_affine=self.affine)
+        if self.kind == "layer":
+            return nn.LayerNorm(self.width, eps=self.eps, elementwise_affine=self.affine, bias=self.bias)
+        return RMSNorm(self.width, eps=self.eps, elementwise_affine=self.affine)
