@@ -1,20 +1,22 @@
 """Sensorium: one grammar for multimodal models."""
 
+from sensorium.adapt import Lora, Merging, adapt, load_adapter, merged, save_adapter, switch
 from sensorium.align import AttentionPool, Merge, Pool, Project, Resample
 from sensorium.chat import Chat
 from sensorium.checkpoint import Coverage, Pretrained, load, save
 from sensorium.codecs.audio import AudioCodec
 from sensorium.codecs.text import Tokenizer
+from sensorium.codecs.tiles import StretchCodec
 from sensorium.codecs.vision import VisionCodec
 from sensorium.data import Arrays, Packer
 from sensorium.decoder import Decoder
 from sensorium.encoders import AudioEncoder, LabelEncoder, MobileEncoder, TextEncoder, VisionEncoder, Vocabulary
 from sensorium.engine import Codecs, draw_images, embed, respond, stream, write_texts
 from sensorium.fuse import Condition, CrossAttend, Splice
-from sensorium.heads import Flow, Tokens, Unit
+from sensorium.heads import Classes, Flow, Tokens, Unit
 from sensorium.layers.stack import Stack
 from sensorium.model import Model, ModelNet
-from sensorium.objectives import Contrastive, FlowMatching, NextToken
+from sensorium.objectives import Classify, Contrastive, FlowMatching, NextToken
 from sensorium.samples import Mixture, open_source
 from sensorium.spec import Spec, from_dict, from_json
 from sensorium.train import Group, Run, fit

@@ -180,8 +180,8 @@ class Merge(Spec):
     Args:
         inside, outside: widths.
         size: neighbours on a side.
-        hidden: width between, for an MLP; None is linear.
-        norm: normalise each position first.
+        hidden: width between, for an MLP; None is linear. gated: the MLP multiplies by a second projection (SwiGLU and kin).
+        norm, eps: normalise each position first; norm_joined: what is joined, instead.
 
     Source: pixel shuffle as in InternVL (2404.16821) and Idefics3 (2408.12637).
     """
@@ -194,6 +194,9 @@ class Merge(Spec):
     act: str = "gelu"
     bias: bool = True
     norm: bool = True
+    gated: bool = False
+    norm_joined: bool = False
+    eps: float = 1e-5
 
     def places(self, patches: int) -> int:
         """Positions out for ``patches`` positions in."""
@@ -210,11 +213,11 @@ class MergeNet(nn.Module):
         super().__init__()
         self.spec = spec
         joined = spec.inside * spec.size**2
-        self.norm = nn.LayerNorm(spec.inside) if spec.norm else nn.Identity()
+        self.norm = nn.LayerNorm(joined if spec.norm_joined else spec.inside, eps=spec.eps) if spec.norm else nn.Identity()
         if spec.hidden is None:
             self.map: nn.Module = nn.Linear(joined, spec.outside, bias=spec.bias)
         else:
-            self.map = MLP(joined, spec.hidden, act=spec.act, bias=spec.bias, out=spec.outside).build()
+            self.map = MLP(joined, spec.hidden, act=spec.act, gated=spec.gated, bias=spec.bias, out=spec.outside).build()
 
     def forward(self, features: Features) -> torch.Tensor:
         """(B, P, D) -> (B, P / size ** 2, O)."""
@@ -223,8 +226,9 @@ class MergeNet(nn.Module):
         side, size = round(positions**0.5), self.spec.size
         if side * side != positions or side % size:
             raise ShapeError(f"align got a grid of {positions} positions, wanted a square whose side divides by {size}")
-        x = self.norm(features.x_BPD).reshape(batch, side // size, size, side // size, size, width)
-        return self.map(x.permute(0, 1, 3, 2, 4, 5).reshape(batch, -1, size * size * width))
+        x = features.x_BPD if self.spec.norm_joined else self.norm(features.x_BPD)
+        x = x.reshape(batch, side // size, size, side // size, size, width).permute(0, 1, 3, 2, 4, 5).reshape(batch, -1, size * size * width)
+        return self.map(self.norm(x) if self.spec.norm_joined else x)
 
 
 @dataclass(frozen=True, repr=False)

@@ -152,7 +152,7 @@ class Chat:
             self._reader = open_reader(self.desk.model, room=self.room)
         same = next((place for place, (a, b) in enumerate(zip(self._known, ids)) if a != b), min(len(self._known), len(ids)))
         same = min(same, len(ids) - 1)  # the last is read again, for its scores
-        self._reader.rewind(same)
+        same = self._reader.rewind(same)
         self.read, self._known = len(ids) - same, ids[:same]
         request, written = replace(self.settings, max_tokens=min(self.settings.max_tokens, self.room - len(ids))), list(ids)
         constraints = constraints_of(self.desk, request)

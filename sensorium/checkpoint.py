@@ -10,7 +10,7 @@ A published model's files are read by ``formats.read_published``; a :class:`Publ
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from sensorium.catalog import find
 from sensorium.files import write_file
 from sensorium.formats import LazyTensors, read_published, read_tensors
 from sensorium.layers.packed import PackedMatrix, Packing
@@ -63,12 +64,14 @@ class Published:
         rules: (spec, config) -> our parameter's path -> how it is made.
         ignored: name -> reason, or None if the tensor is not one to be ignored.
         rename: a tensor's name in any edition of the layout -> its name in the edition that ``rules`` speaks of.
+        module: its name in that edition -> its name inside the library's own module, which is what PEFT's adapters say.
     """
 
     spec: Callable[[dict[str, Any]], Model]
     rules: Callable[[Model, dict[str, Any]], dict[str, Rule]]
     ignored: Callable[[str], str | None] = lambda name: None
     rename: Callable[[str], str] = lambda name: name
+    module: Callable[[str], str] = lambda name: name
 
 
 PUBLISHED: dict[str, Published] = {}
@@ -91,15 +94,18 @@ def write_tensors(path: Path, tensors: dict[str, torch.Tensor], info: dict[str, 
         raise
 
 
-def save(model: ModelNet, folder: str | Path, extra: dict[str, bytes] | None = None, dtype: torch.dtype | None = None) -> Path:
+def save(model: ModelNet, folder: str | Path, extra: dict[str, bytes] | None = None, dtype: torch.dtype | None = None,
+         only: Collection[str] | None = None) -> Path:
     """Write a model so that :func:`load` reads it back.
 
     Args:
         extra: more files of the folder by name (tokenizer.json, codecs.json, card.json).
         dtype: store floating tensors in this format; None keeps them.
+        only: names of the tensors to write; ``load`` finds the others where ``Pretrained`` parts bring them. None is all.
     """
     folder = Path(folder)
-    state = {name: value.to(dtype) if dtype and value.is_floating_point() else value for name, value in model.state_dict().items()}
+    state = {name: value for name, value in model.state_dict().items() if only is None or name in only}
+    state = {name: value.to(dtype) if dtype and value.is_floating_point() else value for name, value in state.items()}
     write_tensors(folder / "weights.safetensors", state)
     for name, data in (extra or {}).items():
         write_file(folder / name, data)
@@ -141,7 +147,7 @@ def load(folder: str | Path, dtype: torch.dtype = torch.float32, report: Coverag
     except (ArithmeticError, RuntimeError, TypeError) as error:
         raise CheckpointError(f"no model can be built of the sizes that {folder.name} says ({str(error)[:80]}); fetch it again") from error
     _fill(model, tensors, rules, ignored, report, dtype)
-    model.folder = folder
+    model.folder, model.spec = folder, spec.owned()
     return model.eval()
 
 
@@ -187,6 +193,8 @@ def _fill(model: nn.Module, tensors: Mapping[str, torch.Tensor], rules: dict[str
             problems.append(f"no rule makes {name}")
             continue
         missing = [source for source in rule.source if source not in tensors]
+        if missing and not place.is_meta:
+            continue  # a Pretrained part has brought it
         if missing:
             problems.append(f"missing tensor {', '.join(missing)} (for {name})")
             continue
@@ -220,7 +228,7 @@ def _fill(model: nn.Module, tensors: Mapping[str, torch.Tensor], rules: dict[str
     if problems:
         shown = "; ".join(problems[:8]) + (f"; and {len(problems) - 8} more" if len(problems) > 8 else "")
         raise CheckpointError(f"the weights do not fit the model: {shown}")
-    model.load_state_dict(ready, assign=True)
+    model.load_state_dict(ready, assign=True, strict=False)  # all that is wanted and not ready is there already
     for module in model.modules():  # buffers that are computed, not stored, were made on the meta device
         for name, buffer in list(module.named_buffers(recurse=False)):
             if buffer.is_meta:
@@ -232,7 +240,7 @@ class Pretrained(Spec):
     """A part borrowed from a saved model, with its weights.
 
     Args:
-        folder: of the saved model (ours or published).
+        folder: of the saved model (ours or published), or a name of the catalog.
         part: path inside it, e.g. "encoders.image" or "decoder"; "" is the whole.
         frozen: its weights are not trained.
     """
@@ -243,7 +251,7 @@ class Pretrained(Spec):
     frozen: bool = False
 
     def resolve(self) -> Spec:
-        folder = Path(self.folder)
+        folder = find(self.folder)
         if (folder / "model.json").is_file():
             spec: Any = from_json((folder / "model.json").read_text(encoding="utf-8"))
         else:
@@ -254,5 +262,5 @@ class Pretrained(Spec):
 
     def build(self) -> nn.Module:
         with torch.device("cpu"):
-            module = load(self.folder).get_submodule(self.part)
+            module = load(find(self.folder)).get_submodule(self.part)
         return module.requires_grad_(not self.frozen).train()

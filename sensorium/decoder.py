@@ -53,7 +53,7 @@ class Decoder(Spec):
         if self.write is None:
             return []
         problems = []
-        for name in ("depth", "heads", "kv_heads", "rope_theta", "rope_axes", "rope_scaling"):
+        for name in ("depth", "heads", "kv_heads", "rope_theta", "rope_axes", "rope_scaling", "windows", "window_theta"):
             one, other = vars(self.read)[name], vars(self.write)[name]
             if one != other:
                 problems.append(f"read.{name} is {one} and write.{name} is {other}; experts attend to each other, make them equal")

@@ -18,14 +18,14 @@ from weakref import WeakKeyDictionary
 
 import torch
 
+from sensorium.catalog import find
 from sensorium.checkpoint import read_published
 from sensorium.codecs.chat import ChatTemplate
 from sensorium.codecs.text import Tokenizer
-from sensorium.codecs.vision import VisionCodec
 from sensorium.data import Arrays, Packer, Segment
 from sensorium.model import ModelNet
 from sensorium.spec import Spec, from_dict
-from sensorium.types import CheckpointError, ConfigError, Media, MediaError, Message, ModalityError, Text, user
+from sensorium.types import CheckpointError, ConfigError, Media, MediaError, Message, ModalityError, Patches, Text, user
 
 __all__ = ["Codecs", "codecs_of", "Desk", "Value"]
 
@@ -38,7 +38,7 @@ class Codecs:
 
     Args:
         text: tokenizer, or None.
-        image: picture codec, or None.
+        image: picture codec, or None; it gives an array, or a list of what the picture becomes with the model's own texts between.
         audio: sound codec, or None.
         context: longest text read, in tokens; with a template, of the whole conversation and the answer.
         say, end: names of the special tokens around an answer; None where the model has none.
@@ -47,10 +47,11 @@ class Codecs:
         start, stop: names of special tokens around a text; None where it has none.
         fixed: pad a tower's texts to ``context`` instead of the longest.
         template: how conversations are written; None: one value after the other.
+        words: folder or catalog name of the model whose tokenizer this one shares; None has its own.
     """
 
     text: Tokenizer | None = None
-    image: VisionCodec | None = None
+    image: Spec | None = None
     audio: Spec | None = None
     context: int = 77
     say: str | None = None
@@ -61,6 +62,7 @@ class Codecs:
     stop: str | None = None
     fixed: bool = False
     template: ChatTemplate | None = None
+    words: str | None = None
 
     def to_json(self) -> str:
         """For codecs.json; the tokenizer is a file of its own."""
@@ -84,8 +86,8 @@ class Codecs:
         made = {name: from_dict(data.pop(name)) if data.get(name) else data.pop(name, None) for name in ("image", "audio")}
         template = data.pop("template", None)
         tokenizer = folder / "tokenizer.json"
-        return Codecs(**{**data, "ends": tuple(data.get("ends", ()))}, **made, template=ChatTemplate(**template) if template else None,
-                      text=Tokenizer.from_file(tokenizer) if tokenizer.is_file() else None)
+        text = Tokenizer.from_file(tokenizer) if tokenizer.is_file() else Codecs.load(find(data["words"])).text if data.get("words") else None
+        return Codecs(**{**data, "ends": tuple(data.get("ends", ()))}, **made, template=ChatTemplate(**template) if template else None, text=text)
 
 
 def _published(path: Path) -> Codecs:
@@ -94,7 +96,8 @@ def _published(path: Path) -> Codecs:
     if files.tokenizer is None:
         raise CheckpointError(f"{path} has no tokenizer; give codecs=Codecs(...) to say how values become arrays")
     text = Tokenizer.from_text(files.tokenizer, f"the tokenizer of {path.name}")
-    template = ChatTemplate(files.template, {f"{name}_token": token for name, token in files.special.items()}) if files.template else None
+    special = {f"{name}_token": token for name, token in files.special.items()}
+    template = ChatTemplate(files.template, special, _marks(files.config, text)) if files.template else None
     sizes = {**files.config.get("text_config", {}), **files.config}
     context = next((sizes[name] for name in ("max_position_embeddings", "max_target_positions") if name in sizes), 2048)
     numbers = sizes.get("eos_token_id")
@@ -106,6 +109,13 @@ def _published(path: Path) -> Codecs:
     fill = text.specials.get(files.special.get("pad", ""), 0)
     return Codecs(text=text, context=context, end=ends[0] if ends else None, ends=tuple(ends[1:]), fill=fill, start=start, stop=stop,
                   template=template)
+
+
+def _marks(config: dict[str, Any], text: Tokenizer) -> dict[str, str]:
+    """Modality -> the token that stands for a medium in a published model's conversations."""
+    names = {number: name for name, number in text.added.items()}
+    numbers = {m: config.get(f"{m}_token_id", config.get(f"{m}_token_index")) for m in ("image", "audio", "video")}
+    return {modality: names[number] for modality, number in numbers.items() if number in names}
 
 
 _KNOWN: WeakKeyDictionary[ModelNet, Codecs] = WeakKeyDictionary()
@@ -150,8 +160,8 @@ class Desk:
         names = [name for name in (self.codecs.end, *self.codecs.ends) if name]
         return tuple(self.codecs.text.special(name) for name in names) if self.codecs.text else ()
 
-    def arrays(self, value: Value) -> Arrays:
-        """A value through its codec.
+    def arrays(self, value: Value) -> list[Arrays]:
+        """A value through its codec: a medium may come as several, with text between them.
 
         Raises:
             ModalityError: the model does not read it.
@@ -163,12 +173,21 @@ class Desk:
         if codec is None:
             raise ConfigError(f"no codec for {value.modality}; give codecs=Codecs({value.modality}=...)")
         if value.modality == "text":
-            return Arrays("text", self.codecs.text.encode(value.text, limit=self.codecs.context))
-        return Arrays(value.modality, codec.encode(value))
+            return [Arrays("text", self.codecs.text.encode(value.text, limit=self.codecs.context))]
+        made = codec.encode(value)
+        return [self._array(value.modality, piece) for piece in (made if isinstance(made, list) else [made])]
+
+    def _array(self, modality: str, piece: Arrays | Patches | torch.Tensor | str) -> Arrays:
+        """What a codec gave; a plain text is of the model's own, and may name special tokens."""
+        if isinstance(piece, Arrays):
+            return piece
+        if isinstance(piece, str):
+            return Arrays("text", self.codecs.text.encode(piece, special=True, first=False))
+        return Arrays(modality, piece)
 
     def segment(self, values: Sequence[Value], want: str | None = None) -> Segment:
         """Values laid out one after the other, ready to be answered in ``want``."""
-        parts = [self.arrays(value) for value in values]
+        parts = [item for value in values for item in self.arrays(value)]
         if self.codecs.start and want == "text":
             parts.insert(0, Arrays("text", [self.codecs.text.special(self.codecs.start)]))
         if want == "image":
@@ -185,11 +204,16 @@ class Desk:
         if self.codecs.template is None or want != "text":
             return self.segment([value for message in messages for value in message.parts], want)
         pieces = self.codecs.template.pieces(self.codecs.text, messages)
-        segment = self.packer.segment([self.arrays(piece) if isinstance(piece, Media) else Arrays("text", piece) for piece in pieces])
+        laid = [self.arrays(piece) if isinstance(piece, Media) else [Arrays("text", piece)] for piece in pieces]
+        segment = self.packer.segment([item for items in laid for item in items])
         if len(segment) >= self.codecs.context:
             raise MediaError(f"the conversation takes {len(segment):,} tokens, and the model reads {self.codecs.context:,} with its answer; "
                              "shorten it or leave out the oldest messages")
         return segment
+
+    def lesson(self, messages: Sequence[Message], answer: str) -> Segment:
+        """A conversation laid out as :meth:`prompt` does, and the answer that is to be learned."""
+        return self.packer.answered(self.prompt(messages, "text"), self.codecs.text.encode(answer))
 
     def question(self, values: Sequence[Value], want: str) -> Segment:
         """Values as one question, ready to be answered in ``want``."""
@@ -207,10 +231,10 @@ class Desk:
         media = [value for value in values if isinstance(value, Media)]
         for start in range(0, len(media), items):
             some = media[start : start + items]
-            yield list(range(start, start + len(some))), torch.stack([self.arrays(value).value for value in some])
+            yield list(range(start, start + len(some))), torch.stack([self.arrays(value)[0].value for value in some])
         if media or not values:
             return
-        arrays = [self.arrays(value) for value in values]
+        arrays = [self.arrays(value)[0] for value in values]
         around = [[self.codecs.text.special(name)] if name else [] for name in (self.codecs.start, self.codecs.stop)]
         room = self.codecs.context - len(around[0]) - len(around[1])
         rows = [around[0] + list(item.value)[:room] + around[1] for item in arrays]

@@ -31,28 +31,50 @@ class Splice(Spec):
 
     Args:
         modalities: what is spliced in.
+        own: learned vectors of its own, which a medium's places may pick beside its features (the end of a row of tiles).
+        width: D of those vectors.
     """
 
     modalities: tuple[str, ...] = ("image",)
+    own: int = 0
+    width: int | None = None
+
+    def check(self) -> list[str]:
+        return [f"own={self.own} learned vectors want a width; set width to the decoder's"] if self.own and not self.width else []
 
     def build(self) -> SpliceNet:
         return SpliceNet(self)
 
 
 class SpliceNet(nn.Module):
-    """The module of :class:`Splice`; it has no weights."""
+    """The module of :class:`Splice`."""
 
     def __init__(self, spec: Splice) -> None:
         super().__init__()
         self.spec = spec
+        self.own = nn.Parameter(torch.randn(spec.own, spec.width) * spec.width**-0.5) if spec.own else None
 
-    def forward(self, x_BTD: torch.Tensor, here_BT: torch.Tensor, features_LPD: torch.Tensor) -> torch.Tensor:
-        """Put the features, in order, where ``here_BT`` is True."""
-        flat = features_LPD.reshape(-1, features_LPD.shape[-1])
+    def forward(self, x_BTD: torch.Tensor, here_BT: torch.Tensor, features_LPD: torch.Tensor, pick_N: torch.Tensor | None = None) -> torch.Tensor:
+        """Put the features, in order, where ``here_BT`` is True; ``pick_N``: see :meth:`chosen`."""
+        flat = self.chosen(features_LPD, pick_N)
         places = int(here_BT.sum())
         if places != len(flat):
             raise ShapeError(f"splice got {len(flat)} features for {places} places; the batch and the encoder disagree")
         return x_BTD.masked_scatter(here_BT[..., None], flat.to(x_BTD.dtype))
+
+    def chosen(self, features_LPD: torch.Tensor, pick_N: torch.Tensor | None = None) -> torch.Tensor:
+        """The features that take places, (N, D).
+
+        Args:
+            pick_N: int64 which of the flattened features stands at each place; -1 - k is the k-th learned vector. None: all.
+        """
+        flat = features_LPD.reshape(-1, features_LPD.shape[-1])
+        if pick_N is None:
+            return flat
+        if int(pick_N.min()) < -self.spec.own or int(pick_N.max()) >= len(flat):
+            raise ShapeError(f"splice got picks from {int(pick_N.min())} to {int(pick_N.max())}, wanted -{self.spec.own} to {len(flat) - 1}")
+        index_N = torch.where(pick_N < 0, len(flat) - 1 - pick_N, pick_N)
+        return (flat if self.own is None else torch.cat([flat, self.own.to(flat.dtype)]))[index_N]
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from torch import nn
 
 from sensorium.fuse import CrossMemory, Watch
 from sensorium.layers import kernels
+from sensorium.layers.adapters import adapted_layers
 from sensorium.layers.cache import Cache
 from sensorium.layers.packed import PackedLinear
 from sensorium.layers.stack import Stack
@@ -55,8 +56,13 @@ class Reader(Protocol):
             ConfigError: more places than there is room for.
         """
 
-    def rewind(self, length: int) -> None:
-        """Forget everything after the first ``length`` places of every row."""
+    def rewind(self, length: int) -> int:
+        """Forget everything after the first ``length`` places of every row.
+
+        Returns:
+            What is still remembered of each row that had as many: ``length``, or 0 where the model's layers have windows and have forgotten
+            what they would see next; then all is to be read again.
+        """
 
 
 def open_reader(model: ModelNet, rows: int = 1, room: int = 2048, memory: torch.Tensor | None = None, looks: bool = False) -> Reader:
@@ -91,11 +97,15 @@ def why_plain(model: ModelNet) -> str | None:
         return kernels.state() if kernels.library() is None else f"the weights are on {model.device}"
     net, head, cross = model.decoder.read, model.heads["text"], model.fuse["cross"] if "cross" in model.fuse else None
     parts = [net.blocks, model.encoders["text"].token, *([cross] if cross else []), *([] if head.out is None else [head.out])]
+    if any(any(adapters.strength.values()) for _, _, adapters in adapted_layers(model)):
+        return "it has adapters that are on; adapt.merged makes a model without"
     if any(isinstance(layer, (nn.Linear, nn.Embedding)) for part in parts for layer in part.modules()):
         return "its weights are in floats; load it with packed="
     stack, plain = net.spec, Stack(width=32, depth=0, heads=1)
     unlike = [name for name, value in vars(stack).items() if name not in _SERVED and value != vars(plain)[name]]
-    unlike += [f"fuse {name}" for name in model.fuse if name != "cross"] + (["a full mask"] if stack.rule == "full" else [])
+    unlike += ["scaled embeddings"] * (model.encoders["text"].spec.scale != 1)
+    unlike += ["scaled or capped scores"] * (head.spec.scale != 1 or head.spec.cap is not None)
+    unlike += [f"fuse {name}" for name in model.fuse if name not in ("cross", "splice")] + (["a full mask"] if stack.rule == "full" else [])
     if cross and (cross.spec.gate is not None or cross.spec.place != "middle" or cross.spec.every != 1):
         unlike.append("cross-attention that is gated or not in the middle of every layer")
     if unlike:
@@ -114,6 +124,7 @@ class _Rows:
         self._model, self._room = model, room
         self._vocab = model.encoders["text"].spec.size
         self._length_B = torch.zeros(rows, dtype=torch.int64)
+        self._given_ND: torch.Tensor | None = None
 
     @property
     def length(self) -> int:
@@ -125,8 +136,9 @@ class _Rows:
         rows, size = len(self._length_B), self._vocab
         if token_BT.dim() != 2 or len(token_BT) != rows or not token_BT.numel() or token_BT.dtype != torch.int64:
             raise ShapeError(f"a reader got tokens {tuple(token_BT.shape)} of {token_BT.dtype}, wanted ({rows}, T) of int64")
-        if int(token_BT.min()) < 0 or int(token_BT.max()) >= size:
-            raise ShapeError(f"a reader got ids from {int(token_BT.min())} to {int(token_BT.max())}, wanted 0 to {size - 1}")
+        least = 0 if self._given_ND is None else -len(self._given_ND)
+        if int(token_BT.min()) < least or int(token_BT.max()) >= size:
+            raise ShapeError(f"a reader got ids from {int(token_BT.min())} to {int(token_BT.max())}, wanted {least} to {size - 1}")
         if length_B is not None and (length_B.shape != (rows,) or not bool(((length_B >= 0) & (length_B <= token_BT.shape[1])).all())):
             raise ShapeError(f"a reader got length_B {length_B.tolist()}, wanted {rows} numbers from 0 to T = {token_BT.shape[1]}")
         grown = self._length_B + (token_BT.shape[1] if length_B is None else length_B)
@@ -169,10 +181,12 @@ class Plain(_Rows):
         self._length_B = grown
         return logits
 
-    def rewind(self, length: int) -> None:
+    def rewind(self, length: int) -> int:
         """See :class:`Reader`."""
-        self._length_B = self._shortened(length)
-        self._cache.cut(length)
+        shortened = self._shortened(length)
+        held = self._cache.cut(length)
+        self._length_B = shortened.clamp(max=held)
+        return held
 
 
 class _Norm(ctypes.Structure):
@@ -196,7 +210,7 @@ class _Net(ctypes.Structure):
 
 class _Tokens(ctypes.Structure):
     _fields_ = [("count", ctypes.c_int64), ("rows", ctypes.c_int64),
-                *((name, ctypes.c_void_p) for name in ("id", "row", "place", "last", "logits", "watched", "looks"))]
+                *((name, ctypes.c_void_p) for name in ("id", "row", "place", "given", "last", "logits", "watched", "looks"))]
 
 
 class Fused(_Rows):
@@ -242,7 +256,8 @@ class Fused(_Rows):
         last = torch.where(grown > self._length_B, (grown - self._length_B).cumsum(0) - 1, -1)
         logits = torch.zeros(rows, self._vocab)
         looks = torch.empty(len(self._heads), len(token), self._net.sources) if self._heads else None
-        step = _Tokens(len(token), rows, *map(kernels.pointer, (token, row, place, last, logits, self._watched if self._heads else None, looks)))
+        watched = self._watched if self._heads else None
+        step = _Tokens(len(token), rows, *map(kernels.pointer, (token, row, place, self._given_ND, last, logits, watched, looks)))
         kernels.library().sensorium_decode(ctypes.byref(self._net), ctypes.byref(step), torch.get_num_threads())
         self._length_B = grown
         if looks is not None:
@@ -250,9 +265,17 @@ class Fused(_Rows):
             self._seen[row, :, step_BT[real_BT]] = looks.transpose(0, 1)
         return logits
 
-    def rewind(self, length: int) -> None:
+    def show(self, features_ND: torch.Tensor) -> None:
+        """Aligned features of media, float (N, D), that ids below 0 stand for from now on: -1 is the first of them."""
+        width = self._model.decoder.spec.width
+        if features_ND.dim() != 2 or features_ND.shape[1] != width:
+            raise ShapeError(f"a reader was shown {tuple(features_ND.shape)}, wanted (N, {width}) aligned features")
+        self._given_ND = features_ND.detach().float().contiguous()
+
+    def rewind(self, length: int) -> int:
         """See :class:`Reader`."""
         self._length_B = self._shortened(length)
+        return length
 
     def _layer(self, index: int) -> _Layer:
         """One layer as the kernels read it."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 
 from sensorium.constrain import Constraint
-from sensorium.fused import Reader, open_reader
+from sensorium.fused import Reader, open_reader, why_plain
 from sensorium.layers.cache import Cache
 from sensorium.model import ModelNet
 from sensorium.types import Batch, ConfigError, Layout
@@ -114,16 +114,18 @@ class _Placed:
     def extend(self, token_BT: torch.Tensor, length_B: torch.Tensor | None = None) -> torch.Tensor:
         if self.batch is not None:
             state_BTD = self.model.read(self.batch, self.cache)
-            layout, self.batch = self.batch.layout, None
+            layout, axes_B, self.batch = self.batch.layout, self.batch.next_B, None
             self.next_B = (layout.segment_BT >= 0).sum(dim=1)
             self.segment_B1, self.axes = layout.segment_BT[:, :1], layout.axes_BTA is not None
+            self.ahead_B = torch.zeros_like(self.next_B) if axes_B is None else axes_B - self.next_B  # of coordinates, where media take few
             return self.model.logits(state_BTD[torch.arange(len(state_BTD)), self.next_B - 1])
         position = self.next_B[:, None]
-        layout = Layout(self.segment_B1, position, torch.zeros_like(position), position[..., None].expand(-1, -1, 3) if self.axes else None)
+        axes = (position + self.ahead_B[:, None])[..., None].expand(-1, -1, 3) if self.axes else None
+        layout = Layout(self.segment_B1, position, torch.zeros_like(position), axes)
         self.next_B = self.next_B + 1
         return self.model.logits(self.model.read(Batch(token_BT=token_BT, media_BT=torch.zeros_like(position), layout=layout), self.cache)[:, -1])
 
-    def rewind(self, length: int) -> None:
+    def rewind(self, length: int) -> int:
         raise ConfigError("what was read with media cannot be forgotten in part; read it again")
 
 
@@ -191,12 +193,18 @@ def stream_text(model: ModelNet, batch: Batch, sampling: Sampling, constraints: 
     layout = batch.layout
     length_B = None if layout is None else (layout.segment_BT >= 0).sum(dim=1)
     said_BT = _real(batch.token_BT, length_B)
-    if batch.media or layout is not None and (layout.axes_BTA is not None or bool((layout.span_BT > 0).any())):
+    token_BT, room = batch.token_BT, batch.token_BT.shape[1] + sampling.max_tokens
+    in_order = layout is None or layout.axes_BTA is None and (model.decoder.read.spec.rule == "causal" or not bool((layout.span_BT > 0).any()))
+    spliced = batch.media and in_order and "splice" in model.fuse and why_plain(model) is None
+    if not in_order or batch.media and not spliced:
         reader: Reader = _Placed(model, batch)
-        said_BT = said_BT.where(batch.media_BT == 0, -1)
     else:
-        reader = open_reader(model, rows=len(batch.token_BT), room=batch.token_BT.shape[1] + sampling.max_tokens)
-    return stream_ids(reader, batch.token_BT, sampling, length_B, constraints, said_BT)
+        reader = open_reader(model, rows=len(token_BT), room=room)
+    if spliced:
+        token_BT, features_ND = model.shown(batch)
+        reader.show(features_ND)
+    said_BT = said_BT.where(batch.media_BT == 0, -1) if batch.media else said_BT
+    return stream_ids(reader, token_BT, sampling, length_B, constraints, said_BT)
 
 
 def continue_text(model: ModelNet, batch: Batch, sampling: Sampling) -> list[list[int]]:

@@ -3,6 +3,7 @@
 Letters: B batch, T length, N positions, D width, V vocabulary, L media, C channels, H W pixels, P patches.
 
     Tokens   states -> one score for each word piece
+    Classes  a pooled vector -> one score for each class
     Unit     a state or pooled vector -> a point on the unit sphere, shared by all modalities
     Flow     noisy picture -> patches -> (decoder) -> what the clean picture, velocity or noise is
 """
@@ -20,7 +21,7 @@ from sensorium.layers.positions import grid_sinusoids
 from sensorium.spec import Spec
 from sensorium.types import ShapeError
 
-__all__ = ["Flow", "Tokens", "Unit"]
+__all__ = ["Classes", "Flow", "Tokens", "Unit"]
 
 PREDICTIONS = ("velocity", "sample", "noise")
 
@@ -32,12 +33,16 @@ class Tokens(Spec):
     Args:
         width, vocab: sizes.
         tied: score with the text encoder's own embeddings.
+        scale: what scores are multiplied by.
+        cap: then they are bent to stay within -cap and cap (2408.00118, section 2); None leaves them.
     """
 
     width: int
     vocab: int
     _: KW_ONLY
     tied: bool = False
+    scale: float = 1.0
+    cap: float | None = None
 
     def build(self) -> TokensNet:
         return TokensNet(self)
@@ -53,9 +58,40 @@ class TokensNet(nn.Module):
 
     def forward(self, state_ND: torch.Tensor, embedding_VD: torch.Tensor | None) -> torch.Tensor:
         """States -> float32 scores (N, V); ``embedding_VD`` is the text encoder's table, used when tied."""
-        if self.out is not None:
-            return self.out(state_ND).float()
-        return F.linear(state_ND, embedding_VD).float()
+        return self.bent(self.out(state_ND) if self.out is not None else F.linear(state_ND, embedding_VD))
+
+    def bent(self, score_NV: torch.Tensor) -> torch.Tensor:
+        """Products as scores, float32: scaled and capped, where the spec says so."""
+        score_NV = score_NV.float() if self.spec.scale == 1 else score_NV.float() * self.spec.scale
+        return score_NV if self.spec.cap is None else self.spec.cap * torch.tanh(score_NV / self.spec.cap)
+
+
+@dataclass(frozen=True, repr=False)
+class Classes(Spec):
+    """Scores over classes, of one pooled vector.
+
+    Args:
+        width, classes: sizes.
+    """
+
+    width: int
+    classes: int
+
+    def build(self) -> ClassesNet:
+        return ClassesNet(self)
+
+
+class ClassesNet(nn.Module):
+    """The module of :class:`Classes`."""
+
+    def __init__(self, spec: Classes) -> None:
+        super().__init__()
+        self.spec = spec
+        self.out = nn.Linear(spec.width, spec.classes)
+
+    def forward(self, x_LD: torch.Tensor) -> torch.Tensor:
+        """(L, D) -> float32 scores (L, classes)."""
+        return self.out(x_LD).float()
 
 
 @dataclass(frozen=True, repr=False)

@@ -12,7 +12,7 @@ Letters: B batch, T length, D width, L media, P patches, V vocabulary, C channel
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,9 @@ from sensorium.fuse import CrossMemory, Watch
 from sensorium.layers.adapters import Lora, add_adapter
 from sensorium.layers.cache import Cache
 from sensorium.layers.packed import PackedEmbedding, Packing, replace_layers
-from sensorium.objectives import Contrastive, FlowMatching, NextToken
+from sensorium.objectives import Classify, Contrastive, FlowMatching, NextToken
 from sensorium.spec import Spec
-from sensorium.types import MODALITIES, Batch, ConfigError, Features, Layout, ModalityError, Written
+from sensorium.types import MODALITIES, Batch, ConfigError, Features, Layout, ModalityError, Patches, Written
 
 __all__ = ["Model", "ModelNet"]
 
@@ -40,7 +40,7 @@ class Model(Spec):
         align: modality -> how its features reach the decoder, or the shared space.
         fuse: name -> how they enter the decoder: any of "splice", "cross", "condition".
         decoder: the transformer, or None for towers.
-        heads: name -> head: "text" (Tokens), "embed" (Unit), "image" (Flow).
+        heads: name -> head: "text" (Tokens), "embed" (Unit), "image" (Flow), "class" (Classes).
         objectives: what is minimised.
         packed: which layers are stored in few bits (``layers.packed.Packing``); None keeps all in floats.
         adapters: name -> small changes of linear layers (``layers.adapters.Lora``), over packed ones too.
@@ -69,13 +69,13 @@ class Model(Spec):
 
     @property
     def writes(self) -> tuple[str, ...]:
-        """Modalities it gives out, and "embed" where it has a shared space."""
-        return tuple(name for name in (*MODALITIES, "embed") if name in self.heads)
+        """Modalities it gives out, "embed" where it has a shared space, and "class" where it tells classes apart."""
+        return tuple(name for name in (*MODALITIES, "embed", "class") if name in self.heads)
 
     @property
     def loss_names(self) -> tuple[str, ...]:
         """The name of each objective's loss; a second contrastive or flow loss says between what, or of what, it is."""
-        kinds = {Contrastive: "contrastive", NextToken: "next_token", FlowMatching: "flow"}
+        kinds = {Classify: "classify", Contrastive: "contrastive", NextToken: "next_token", FlowMatching: "flow"}
         names: list[str] = []
         for objective in self.objectives:
             name = kinds[type(objective)]
@@ -92,6 +92,11 @@ class Model(Spec):
             return 0
         patches = self.encoders[modality].resolve().patches
         return self.align[modality].resolve().places(patches) if modality in self.align else patches
+
+    def owned(self) -> Model:
+        """The same with what borrowed parts are in their place: a model that stands by itself."""
+        parts = {name: {k: v.resolve() for k, v in vars(self)[name].items()} for name in ("encoders", "align", "fuse", "heads")}
+        return replace(self, **parts, decoder=self.decoder and self.decoder.resolve())
 
     def build(self, seed: int = 0, device: str = "cpu", dtype: torch.dtype = torch.float32) -> ModelNet:
         """Make the module with weights drawn from ``seed``; on device "meta" it has shapes and no memory."""
@@ -154,11 +159,15 @@ class ModelNet(nn.Module):
         """The weights' number format."""
         return next(self.parameters()).dtype
 
-    def aligned(self, modality: str, value: torch.Tensor) -> torch.Tensor:
-        """Encode and align: pixels or ids -> (L, P, D)."""
+    def aligned(self, modality: str, value: torch.Tensor | Patches) -> torch.Tensor:
+        """Encode and align: pixels or ids -> (L, P, D); media at their own sizes -> (1, P, D), all in one."""
         if modality not in self.encoders:
             raise ModalityError(f"the model was given {modality}, but reads only {', '.join(self.spec.reads)}")
-        features: Features = self.encoders[modality](value.to(self.dtype) if value.is_floating_point() else value)
+        if isinstance(value, Patches):
+            value = replace(value, value_PN=value.value_PN.to(self.dtype))
+        elif value.is_floating_point():
+            value = value.to(self.dtype)
+        features: Features = self.encoders[modality](value)
         return self.align[modality](features) if modality in self.align else features.x_BPD
 
     def tower(self, modality: str, value: torch.Tensor) -> torch.Tensor:
@@ -166,6 +175,12 @@ class ModelNet(nn.Module):
         if "embed" not in self.heads:
             raise ModalityError(f"the model has no shared space (no 'embed' head); it writes {', '.join(self.spec.writes)}")
         return self.heads["embed"](self.aligned(modality, value)[:, 0])
+
+    def classify(self, modality: str, value: torch.Tensor) -> torch.Tensor:
+        """Scores of each class, (L, classes), float32, of pixels or ids."""
+        if "class" not in self.heads:
+            raise ModalityError(f"the model tells no classes apart (no 'class' head); it writes {', '.join(self.spec.writes)}")
+        return self.heads["class"](self.aligned(modality, value)[:, 0])
 
     def read(self, batch: Batch, cache: Cache | None = None, watch: Watch | None = None) -> torch.Tensor:
         """States of every token, (B, T, D); remembered in ``cache`` if given.
@@ -181,11 +196,21 @@ class ModelNet(nn.Module):
             if "cross" in self.fuse:
                 memory = self.remember(features_LPD, batch.sees_BT)
             else:
-                x_BTD = self.fuse["splice"](x_BTD, batch.media_BT == 1 + MODALITIES.index(modality), features_LPD)
+                here_BT = batch.media_BT == 1 + MODALITIES.index(modality)
+                x_BTD = self.fuse["splice"](x_BTD, here_BT, features_LPD, batch.pick.get(modality))
         if cache is not None:
             cache.memory = memory
         enter = watch or (self.fuse["cross"] if "cross" in self.fuse else None)
         return self.decoder(x_BTD, batch.layout, cache=cache, enter=enter, memory=memory)
+
+    def shown(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """A batch for a ``fused.Reader``: ids (B, T), below 0 where spliced media stand, and the aligned features (N, D) that these mean."""
+        token_BT, found = batch.token_BT.clone(), []
+        for modality, value in batch.media.items():
+            found.append(self.fuse["splice"].chosen(self.aligned(modality, value), batch.pick.get(modality)))
+            here_BT, before = batch.media_BT == 1 + MODALITIES.index(modality), sum(map(len, found[:-1]))
+            token_BT[here_BT] = -1 - before - torch.arange(len(found[-1]), device=token_BT.device)
+        return token_BT, torch.cat(found)
 
     def remember(self, features_LPD: torch.Tensor, sees_BT: torch.Tensor | None = None) -> CrossMemory:
         """What cross-attention looks at, from aligned features: for ``Cache.memory``, to read several prompts of the same media.
@@ -202,7 +227,9 @@ class ModelNet(nn.Module):
         if not self.spec.heads["text"].tied:
             return self.heads["text"](state_ND, None)
         token = self.encoders["text"].token
-        return token.multiply(state_ND).float() if isinstance(token, PackedEmbedding) else self.heads["text"](state_ND, token.weight)
+        if isinstance(token, PackedEmbedding):
+            return self.heads["text"].bent(token.multiply(state_ND))
+        return self.heads["text"](state_ND, token.weight)
 
     def embedding(self, state_BTD: torch.Tensor, index_L: torch.Tensor) -> torch.Tensor:
         """Unit vectors (L, O) of the states at flat places ``index_L``."""
@@ -252,6 +279,8 @@ class ModelNet(nn.Module):
                 first, second = (self._pair(part, batch, state) for part in (spec.first, spec.second))
                 with torch.autocast(first.device.type, enabled=False):  # in bfloat16 the scores of near pairs are equal, and it collapses
                     out[name] = objective(first, second, batch.group_L)
+            elif isinstance(spec, Classify) and batch.class_L is not None:
+                out[name] = objective(self.classify(spec.modality, batch.pairs[spec.modality]), batch.class_L)
             elif isinstance(spec, NextToken) and batch.label_BT is not None:
                 here = batch.label_BT >= 0
                 out[name] = objective(self.logits(state[here]), batch.label_BT[here])
@@ -323,12 +352,23 @@ def _encoder_width(encoder: Spec) -> int:
     return encoder.width
 
 
+def _class_problems(spec: Model, modality: str) -> list[str]:
+    """What a model that tells classes of a modality apart lacks."""
+    if "class" not in spec.heads or modality not in spec.encoders:
+        return [f"objective Classify({modality!r}) needs heads['class'] = Classes(...) and encoders[{modality!r}]"]
+    given = spec.align[modality].resolve().outside if modality in spec.align else _encoder_width(spec.encoders[modality].resolve())
+    wanted = spec.heads["class"].width
+    return [] if given == wanted else [f"heads.class wants width {wanted} but {modality} comes with {given}; make them equal"]
+
+
 def _name_problems(spec: Model) -> list[str]:
     """Objectives without what they need."""
     problems = []
     for objective in spec.objectives:
         if isinstance(objective, NextToken) and "text" not in spec.heads:
             problems.append("objective NextToken needs heads['text'] = Tokens(...)")
+        if isinstance(objective, Classify):
+            problems += _class_problems(spec, objective.modality)
         if isinstance(objective, FlowMatching) and objective.modality not in spec.heads:
             problems.append(f"objective FlowMatching needs heads[{objective.modality!r}] = Flow(...)")
         if isinstance(objective, Contrastive) and "embed" not in spec.heads:

@@ -10,28 +10,69 @@ from __future__ import annotations
 from functools import lru_cache
 from pathlib import Path
 
+from sensorium.adapt import adapter_base, load_adapter, merged
 from sensorium.catalog import CATALOG, find, ready
 from sensorium.checkpoint import load, save
-from sensorium.layers.packed import PACKINGS
+from sensorium.layers.packed import PACKINGS, pack
 from sensorium.model import ModelNet
 from sensorium.speak import Speaker, open_speaker
 from sensorium.types import CheckpointError, ConfigError, MediaError
 
-__all__ = ["best", "open_model", "open_voice"]
+__all__ = ["base_of", "best", "open_model", "open_voice"]
 
 
-def best(kind: str) -> str | None:
-    """The first ready model of a kind in the catalog's order, or None."""
-    return next((entry.name for entry in CATALOG.values() if entry.kind == kind and ready(entry.name)), None)
+def best(kind: str) -> str:
+    """The first ready model of a kind in the catalog's order.
+
+    Raises:
+        ConfigError: none is at hand; says how to get one.
+    """
+    names = [entry.name for entry in CATALOG.values() if entry.kind == kind]
+    found = next((name for name in names if ready(name)), None)
+    if found is None:
+        raise ConfigError(f"no model that can {kind} is at hand; get one: sensorium pull {names[0]}")
+    return found
 
 
-def open_model(name: str | Path) -> ModelNet:
+def open_model(name: str | Path, adapter: str | Path | None = None) -> ModelNet:
     """A named model, or a folder's, loaded as its catalog entry says; the same object when asked again.
+
+    Args:
+        adapter: folder of an adapter to put onto it. Over float weights it is merged, and what the entry packs is packed in 8 bits: rounded to
+            4, much of what was learned would be lost.
 
     Raises:
         ConfigError: not at hand; says how to get it.
     """
-    return _open(str(find(name)), CATALOG[str(name)].packing if str(name) in CATALOG else None)
+    packing = CATALOG[str(name)].packing if str(name) in CATALOG else None
+    if adapter is None:
+        return _open(str(find(name)), packing)
+    changed = max((file.stat().st_mtime_ns for file in Path(adapter).glob("adapter_*")), default=0)
+    return _adapted(str(find(name)), packing, str(adapter), changed)
+
+
+def base_of(adapter: str | Path) -> str:
+    """The name or folder of the model at hand that an adapter was made for.
+
+    Raises:
+        ConfigError: none at hand.
+    """
+    said = adapter_base(adapter)
+    known = [name for name in (said, Path(said).name.lower()) if name in CATALOG] if said else []
+    try:
+        return str(known[0] if known else find(said or ""))
+    except ConfigError as error:
+        raise ConfigError(f"the adapter {adapter} was made for {said or 'a model that it does not name'}, which is neither a folder here nor in the "
+                          "catalog; say what it belongs to with --model") from error
+
+
+@lru_cache(maxsize=2)
+def _adapted(folder: str, packing: str | None, adapter: str, changed: int) -> ModelNet:
+    model = load_adapter(load(folder), adapter)
+    if model.spec.packed is not None:
+        return model
+    model = merged(model)
+    return model if packing is None else pack(model, PACKINGS["int8" if packing == "int4" else packing])
 
 
 @lru_cache(maxsize=8)

@@ -4,6 +4,7 @@ Letters: L pairs or media, N positions, D width, V vocabulary, C channels, H W p
 
     Contrastive    two views of one thing are close, of different things far (softmax or sigmoid form)
     NextToken      the next word piece
+    Classify       the class of a medium
     FlowMatching   the straight path from noise to a picture
 """
 
@@ -20,7 +21,7 @@ from torch.nn import functional as F
 from sensorium.spec import Spec
 from sensorium.types import ConfigError, ShapeError
 
-__all__ = ["Contrastive", "contrastive_plain", "FlowMatching", "NextToken", "Noisy", "velocity_of"]
+__all__ = ["Classify", "Contrastive", "contrastive_plain", "FlowMatching", "NextToken", "Noisy", "velocity_of"]
 
 MAX_LOG_SCALE = math.log(100.0)
 
@@ -194,6 +195,35 @@ class NextTokenNet(nn.Module):
         if len(label_N) == 0:
             return logits_NV.sum() * 0.0
         return F.cross_entropy(logits_NV.float(), label_N)
+
+
+@dataclass(frozen=True, repr=False)
+class Classify(Spec):
+    """Cross-entropy of the class.
+
+    Args:
+        modality: what is told apart.
+        weight: in the sum of losses.
+    """
+
+    modality: str = "image"
+    _: KW_ONLY
+    weight: float = 1.0
+
+    def build(self) -> ClassifyNet:
+        return ClassifyNet(self)
+
+
+class ClassifyNet(nn.Module):
+    """The module of :class:`Classify`."""
+
+    def __init__(self, spec: Classify) -> None:
+        super().__init__()
+        self.spec = spec
+
+    def forward(self, score_LV: torch.Tensor, class_L: torch.Tensor) -> torch.Tensor:
+        """Mean over L media, of scores for each of V classes."""
+        return F.cross_entropy(score_LV, class_L)
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,7 @@ class Skill:
         converts: the same content in another form; otherwise it answers.
         cost: parameters, in millions.
         only: the one language it knows; None is several.
+        adapter: folder of an adapter that the model wears.
     """
 
     model: str
@@ -48,6 +49,7 @@ class Skill:
     converts: bool = False
     cost: float = 0.0
     only: str | None = None
+    adapter: str | None = None
 
     def __str__(self) -> str:
         return f"{' + '.join(sorted(self.needs))} -> {self.writes} ({self.verb}, {self.model})"
@@ -106,8 +108,11 @@ def skills_at_hand() -> list[Skill]:
     return skills if any(skill.verb == "speak" for skill in skills) else [*skills, _ESPEAK]
 
 
-def skills_with(model: str) -> list[Skill]:
+def skills_with(model: str, adapter: str | None = None) -> list[Skill]:
     """What is at hand, but only ``model`` (a name or a folder) answers.
+
+    Args:
+        adapter: folder of an adapter that it wears.
 
     Raises:
         ConfigError: not at hand, or it does not answer.
@@ -118,7 +123,7 @@ def skills_with(model: str) -> list[Skill]:
         own = _skills(entry)
     else:
         own = _skills_of(model)
-    own = [skill for skill in own if not skill.converts]
+    own = [replace(skill, adapter=adapter) for skill in own if not skill.converts]
     if not own:
         raise ConfigError(f"{model} does not answer, it is of kind {entry.kind if entry else 'embed'}; "
                           "name a model that sees or thinks, or leave --model out")
@@ -236,7 +241,7 @@ class _Work:
         key = f"{skill.model}.{skill.verb}"
         if key in self.said:
             return
-        for delta in engine.stream(open_model(skill.model), self.readable(route)):
+        for delta in engine.stream(open_model(skill.model, skill.adapter), self.readable(route)):
             if delta.kind == "part":
                 self.said[key] = delta.value
             else:

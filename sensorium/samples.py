@@ -32,17 +32,30 @@ class Source(Protocol):
     def __getitem__(self, index: int) -> Sample: ...
 
 
+def _from_messages(data: Any) -> Any:
+    """A conversation as other tools write it, {"messages": [{"role": ..., "content": ...}]}, in the one format: answers are targets."""
+    if not isinstance(data, dict) or "parts" in data or not isinstance(data.get("messages"), list):
+        return data
+    said = [(row.get("role"), row.get("content")) if isinstance(row, dict) else (None, None) for row in data["messages"]]
+    system = {"system": said[0][1]} if said and said[0][0] == "system" else {}
+    known = all(role in ("user", "assistant") for role, _ in said[len(system) :])
+    parts = [{"text": content, "target": role == "assistant"} for role, content in said[len(system) :]] if known else data["messages"]
+    return {**{key: value for key, value in data.items() if key != "messages"}, **system, "parts": parts}
+
+
 def parse_sample(data: Any, where: str, media: Callable[[str], Any]) -> Sample:
     """One sample from its JSON form.
 
     Args:
-        data: {"parts": [{modality: value, "target": bool}, ...], ...}; other keys are kept in ``extra``.
+        data: {"parts": [{modality: value, "target": bool}, ...], ...}; other keys are kept in ``extra``. A conversation in text may also be
+            {"messages": [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hello!"}]}.
         where: file and line, for errors.
         media: turns a medium's name into a path or bytes.
 
     Raises:
         MediaError: not the format; says where and what is wanted.
     """
+    data = _from_messages(data)
     if not isinstance(data, dict) or not isinstance(data.get("parts"), list) or not data["parts"]:
         raise MediaError(f'{where}: got no parts; wanted {{"parts": [{{"image": "a.png"}}, {{"text": "a dog", "target": true}}]}}')
     parts = []

@@ -18,7 +18,7 @@ import torch
 from rich.console import Console
 
 from sensorium.model import ModelNet
-from sensorium.types import MODALITIES, Batch, Written
+from sensorium.types import MODALITIES, Batch, Patches, Written
 
 __all__ = ["modality_use", "ModalityUse", "Sentinels"]
 
@@ -55,8 +55,9 @@ def _without(batch: Batch, modality: str, way: str) -> Batch:
     """The batch with one modality's inputs blanked, or given to other samples."""
     if modality in batch.media:
         value = batch.media[modality]
-        changed = torch.zeros_like(value) if way == "blank" else value.roll(1, 0)
-        batch = replace(batch, media={**batch.media, modality: changed})
+        raw = value.value_PN if isinstance(value, Patches) else value
+        changed = torch.zeros_like(raw) if way == "blank" else raw.roll(1 if raw is value else len(raw) // 2, 0)
+        batch = replace(batch, media={**batch.media, modality: changed if raw is value else replace(value, value_PN=changed)})
     if modality == "text" and batch.token_BT is not None and way == "blank":
         context = (batch.media_BT == 0) & (batch.label_BT < 0)
         batch = replace(batch, token_BT=torch.where(context & (batch.token_BT > 3), 0, batch.token_BT))

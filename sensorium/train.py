@@ -7,6 +7,8 @@ A run is plain Python: a recipe returns a :class:`Run`, ``fit`` does the rest.
 
 from __future__ import annotations
 
+import copy
+import hashlib
 import json
 import math
 import os
@@ -14,14 +16,18 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
+from torch import nn
 
+from sensorium.adapt import save_adapter
 from sensorium.checkpoint import read_tensors, save, write_tensors
 from sensorium.files import write_file
+from sensorium.layers.packed import PackedMatrix
 from sensorium.model import Model, ModelNet
 from sensorium.optim import Muon, native_bfloat16
 from sensorium.sentinels import Sentinels, modality_use
@@ -32,10 +38,10 @@ __all__ = ["fit", "Group", "Run", "schedule"]
 
 @dataclass(frozen=True)
 class Group:
-    """Parameters trained alike: those whose path starts with one of ``paths`` (the first group that matches has them).
+    """Parameters trained alike: those whose path fits one of ``paths`` (the first group that matches has them).
 
     Args:
-        paths: beginnings of parameter paths; "" matches everything.
+        paths: beginnings of parameter paths; "" matches everything. With a ``*`` it is a pattern of the whole path: "*.adapters.*".
         rate: peak learning rate; 0 freezes.
         kind: "adamw", or "muon" for the matrices (embeddings, heads, vectors and convolutions stay with AdamW at ``rate_rest``).
         rate_rest: AdamW's rate for what Muon does not take.
@@ -49,6 +55,10 @@ class Group:
     rate_rest: float = 1e-3
     decay: float = 0.01
     betas: tuple[float, float] = (0.9, 0.99)
+
+    def fits(self, name: str) -> bool:
+        """Whether a parameter belongs here."""
+        return any(fnmatchcase(name, path) if "*" in path else name.startswith(path) for path in self.paths)
 
 
 @dataclass(frozen=True)
@@ -72,6 +82,8 @@ class Run:
         end: id of the token that ends a target text, looked for among the labels before step 0.
         files: more files saved beside the weights (tokenizer, codecs).
         start: changes the fresh model before step 0 (loads earlier weights).
+        base: makes the fresh model, of spec ``model``, with the weights that are not trained; the same whenever it is asked. Checkpoints and
+            the final folder then hold only what is trained (adapters: as ``adapt.save_adapter`` writes them). None is ``model.build``.
     """
 
     name: str
@@ -92,6 +104,7 @@ class Run:
     end: int | None = None
     files: dict[str, bytes] = field(default_factory=dict)
     start: Callable[[ModelNet], None] | None = None
+    base: Callable[[], ModelNet] | None = None
 
 
 def schedule(step: int, steps: int, warmup: float, cooldown: float) -> float:
@@ -107,36 +120,65 @@ class _State:
         self.run = run
         self.step = 0
         torch.manual_seed(run.seed)  # recipes that draw from the global generator repeat too; it is saved with the rest
-        self.model = run.model.build(seed=run.seed).train()
+        self.model = (run.base() if run.base is not None else run.model.build(seed=run.seed)).train()
+        if self.model.spec != run.model:
+            raise ConfigError(f"Run.base makes {self.model.spec!r:.200}, and Run.model says {run.model!r:.200}; make them equal")
         if run.start is not None:
             run.start(self.model)
-        self.average = {name: p.detach().clone() for name, p in self.model.named_parameters()} if run.ema else {}
         self.mixed = run.mixed and native_bfloat16(self.model.device)
         self.optimizers = _optimizers(self.model, run.groups)
+        self.trained = {n: p for n, p in self.model.named_parameters() if p.requires_grad or run.base is None}
+        self.average = {name: p.detach().clone() for name, p in self.trained.items()} if run.ema else {}
         self.history: list[dict[str, Any]] = []
 
     def averaged(self) -> ModelNet:
-        """A copy of the model with the averaged weights."""
-        model = self.run.model.build(seed=self.run.seed)
-        model.load_state_dict({**self.model.state_dict(), **self.average})
-        return model.eval()
+        """A copy of the model with the averaged weights; what is not averaged is shared with it."""
+        shared: dict[int, Any] = {id(p): p for p in self.model.parameters()} | {id(b): b for b in self.model.buffers()}
+        trained = {id(self.trained[name]): nn.Parameter(value.clone()) for name, value in self.average.items()}
+        return copy.deepcopy(self.model, shared | trained).eval()
+
+    def kept(self) -> dict[str, torch.Tensor]:
+        """What a checkpoint holds of the model, by name: all of it, or without what ``Run.base`` makes again."""
+        state, fixed = self.model.state_dict(), {n for n, p in self.model.named_parameters() if n not in self.trained}
+        if self.run.base is not None:
+            fixed |= {f"{path}.{part}" for path, m in self.model.named_modules() if isinstance(m, PackedMatrix) for part in m.PARTS}
+        return {name: value for name, value in state.items() if name not in fixed}
+
+    def frozen(self) -> str:
+        """A short sum of the weights that checkpoints do not hold, to tell another base from this one."""
+        kept, sum_ = self.kept(), hashlib.sha256()
+        for name, value in self.model.state_dict().items():
+            if name not in kept:
+                some = value.flatten()[:: max(value.numel() // 256, 1)].cpu().contiguous()
+                sum_.update(f"{name} {tuple(value.shape)}".encode() + some.view(torch.uint8).numpy().tobytes())
+        return sum_.hexdigest()
 
     def save(self, folder: Path) -> None:
         """Write a checkpoint folder in one step: it appears whole or not at all; then forget all but the last two."""
         name = f"step-{self.step:08d}"
         temporary, final = folder / f".{name}.part", folder / name
         shutil.rmtree(temporary, ignore_errors=True)
-        save(self.model, temporary, self.run.files)
+        save(self.model, temporary, self.run.files, only=self.kept())
         if self.average:
             write_tensors(temporary / "average.safetensors", self.average)
         write_tensors(temporary / "optimizer.safetensors", self._optimizer_tensors())
-        state = {"step": self.step, "seed": self.run.seed, "history": self.history, "random": torch.get_rng_state().tolist()}
+        state = {"step": self.step, "seed": self.run.seed, "history": self.history, "random": torch.get_rng_state().tolist(), "base": self.frozen()}
         write_file(temporary / "state.json", json.dumps(state).encode())
         if final.exists():
             shutil.rmtree(final)
         os.replace(temporary, final)
         for old in sorted(folder.glob("step-*"))[:-2]:
             shutil.rmtree(old)
+
+    def finish(self, model: ModelNet, folder: Path) -> None:
+        """Write what the run is for: a model to load, or adapters."""
+        if self.run.base is None:
+            save(model, folder, self.run.files, dtype=torch.bfloat16)
+        elif not all(".adapters." in name for name in self.trained):
+            save(model, folder, self.run.files, only=self.kept())
+        else:
+            for name in (names := [n for n in model.spec.adapters if any(f".adapters.{n}." in path for path in self.trained)]):
+                save_adapter(model, folder / name if len(names) > 1 else folder, name)
 
     def resume(self, folder: Path) -> bool:
         """Go on from the newest checkpoint; False when there is none."""
@@ -150,7 +192,12 @@ class _State:
         if saved != self.run.model.to_dict():
             raise CheckpointError(f"{newest} holds a different model than the recipe; use another folder, or --fresh to start over")
         state = json.loads((newest / "state.json").read_text(encoding="utf-8"))
-        self.model.load_state_dict(read_tensors(newest / "weights.safetensors"))
+        if state.get("base", self.frozen()) != self.frozen():
+            raise CheckpointError(f"{newest} was trained over other weights than Run.base makes; give it those, or --fresh to start over")
+        tensors = read_tensors(newest / "weights.safetensors")
+        if set(tensors) != set(self.kept()):
+            raise CheckpointError(f"{newest} holds {len(tensors)} tensors, and the run trains {len(self.kept())}; --fresh starts over")
+        self.model.load_state_dict(tensors, strict=False)
         if self.average:
             self.average = read_tensors(newest / "average.safetensors")
         self._load_optimizers(read_tensors(newest / "optimizer.safetensors"))
@@ -182,7 +229,7 @@ def _optimizers(model: ModelNet, groups: tuple[Group, ...]) -> list[torch.optim.
     muon: list[dict[str, Any]] = []
     taken: set[str] = set()
     for group in groups:
-        mine = {n: p for n, p in model.named_parameters() if n not in taken and n.startswith(group.paths) and p.requires_grad}
+        mine = {n: p for n, p in model.named_parameters() if n not in taken and group.fits(n) and p.requires_grad}
         taken |= set(mine)
         if group.rate == 0:
             for parameter in mine.values():
@@ -209,7 +256,8 @@ def _optimizers(model: ModelNet, groups: tuple[Group, ...]) -> list[torch.optim.
     return out
 
 
-def fit(run: Run, folder: str | Path, steps: int | None = None, console: Console | None = None, fresh: bool = False) -> ModelNet:
+def fit(run: Run, folder: str | Path, steps: int | None = None, console: Console | None = None, fresh: bool = False,
+        watch: Callable[[int, dict[str, float]], None] | None = None) -> ModelNet:
     """Train, or go on training, and return the averaged model.
 
     Args:
@@ -217,6 +265,7 @@ def fit(run: Run, folder: str | Path, steps: int | None = None, console: Console
         folder: checkpoints, log and the final model go here; an interrupted run in it is continued.
         steps: stop after this many more steps (the run can be continued).
         fresh: throw an earlier run in the folder away.
+        watch: told the step and its losses after each; the console then shows alarms and validations alone.
 
     Raises:
         CheckpointError: the folder holds a run of another model.
@@ -242,14 +291,16 @@ def fit(run: Run, folder: str | Path, steps: int | None = None, console: Console
         if state.step % 20 == 0 or state.step == last:
             spent = time.monotonic() - clock
             left = (run.steps - state.step) * spent / max(state.step - since, 1)
-            _log(folder, console, state, losses, norm, seen / spent, left, last)
+            _log(folder, None if watch else console, state, losses, norm, seen / spent, left)
+        if watch is not None:
+            watch(state.step, losses)
         if run.validate_every and (state.step % run.validate_every == 0 or state.step == last):
             _validate(state, folder, console, sentinels)
         if state.step % run.save_every == 0 or state.step == last:
             state.save(folder)
     model = state.averaged() if state.average else state.model.eval()
     if state.step >= run.steps:
-        save(model, folder / "final", run.files, dtype=torch.bfloat16)
+        state.finish(model, folder / "final")
     return model
 
 
@@ -270,15 +321,16 @@ def _step(state: _State, batch: Batch) -> tuple[dict[str, float], float]:
         optimizer.step()
     if state.average:
         decay = min(run.ema, (state.step + 1) / (state.step + 10))
-        names, values = zip(*state.model.named_parameters(), strict=True)
-        torch._foreach_lerp_([state.average[n] for n in names], [v.detach() for v in values], 1 - decay)
+        torch._foreach_lerp_(list(state.average.values()), [state.trained[n].detach() for n in state.average], 1 - decay)
     return {name: float(value.detach()) for name, value in losses.items()}, norm
 
 
-def _log(folder: Path, console: Console, state: _State, losses: dict[str, float], norm: float, rate: float, left: float, last: int) -> None:
+def _log(folder: Path, console: Console | None, state: _State, losses: dict[str, float], norm: float, rate: float, left: float) -> None:
     row = {"step": state.step, **{k: round(v, 5) for k, v in losses.items()}, "norm": round(norm, 4), "samples_per_s": round(rate, 2)}
     with open(folder / "log.jsonl", "a", encoding="utf-8") as file:
         file.write(json.dumps(row) + "\n")
+    if console is None:
+        return
     shown = "  ".join(f"{name} {value:.4f}" for name, value in losses.items())
     clock = f"{int(left // 3600)}:{int(left % 3600 // 60):02d}:{int(left % 60):02d}" if math.isfinite(left) else "?"
     console.print(f"step {state.step}/{state.run.steps}  {shown}  norm {norm:.2f}  {rate:.1f} samples/s  {clock} left", highlight=False)

@@ -2,7 +2,7 @@
 
 Axis letters, one meaning each in the whole project: B batch, T target length, S source length, D width, N heads,
 K kv heads, E head width, C channels, H W pixels, F frames, P patches, Q queries, V vocabulary, X experts, M mel bins,
-A position axes, L rows of media.
+A position axes, L rows of media, N also values of a patch.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 __all__ = [
     "assistant", "Audio", "Batch", "CheckpointError", "ConfigError", "Delta", "Enter", "Features", "Image", "Layout", "Media",
     "MediaError", "Message", "MODALITIES",
-    "ModalityError", "Part", "part", "Reply", "Request", "Sample", "ShapeError", "Text", "user", "Video", "Written",
+    "ModalityError", "Part", "part", "Patches", "Reply", "Request", "Sample", "ShapeError", "Text", "user", "Video", "Written",
 ]
 
 MODALITIES = ("text", "image", "audio", "video")
@@ -239,6 +239,39 @@ class Delta:
     total: int = 0
 
 
+@dataclass(frozen=True, eq=False)
+class Patches:
+    """Media at their own sizes: the patches of each, one medium after the other.
+
+    Args:
+        value_PN: float, the channels * frames * patch * patch values of each patch, in the order that the encoder wants.
+        grid_L3: int64 frames, rows and columns of each medium, in patches; three plain numbers are one medium.
+        join: neighbours on a side that the model joins into one feature.
+        seconds: time between the frames of one medium; None for stills.
+    """
+
+    value_PN: torch.Tensor
+    grid_L3: torch.Tensor
+    join: int = 1
+    seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        grid_L3 = torch.as_tensor(self.grid_L3, dtype=torch.int64).reshape(-1, 3)
+        object.__setattr__(self, "grid_L3", grid_L3)
+        if self.value_PN.dim() != 2 or int(grid_L3.prod(dim=-1).sum()) != len(self.value_PN):
+            raise ShapeError(f"patches of shape {tuple(self.value_PN.shape)} do not fill grids {grid_L3.tolist()}; wanted (P, N) with P their sum")
+
+    @property
+    def places(self) -> int:
+        """Features that the model makes of them all."""
+        return len(self.value_PN) // self.join**2
+
+    @staticmethod
+    def joined(patches: Sequence[Patches]) -> Patches:
+        """Several as one."""
+        return Patches(torch.cat([p.value_PN for p in patches]), torch.cat([p.grid_L3 for p in patches]), patches[0].join)
+
+
 @dataclass(frozen=True)
 class Features:
     """What an encoder gives: (B, P, D) float features, the place of each row's last token (None: P - 1), and a bool for each place that
@@ -303,12 +336,16 @@ class Batch:
         media_BT: int64, 0 text, 1 + the index in ``MODALITIES`` where a media feature is spliced in.
         layout: where each token stands.
         label_BT: int64 id to predict at this place (already shifted); -100 for none.
-        media: modality -> encoder input stacked over L, in row-major order of their spans.
+        media: modality -> encoder input stacked over L (media, or the tiles they are cut into), in row-major order of their spans.
+        pick: modality -> int64 which of all aligned features, flattened, stands at each of the media places; -1 - k is the k-th learned
+            vector of ``Splice``. A modality that is not here has every feature once, in order.
         sees_BT: int64 index into ``media`` of the latest medium at or before each token, per row; -1 for none.
         written: modality -> what is to be written.
         pairs: modality, or a view of it ("text/answer") -> tower input (LCHW pixels or LT ids), or int64 flat indices of the tokens whose
             state is the embedding; entry i of each modality belongs together.
         group_L: int64 identity of each pair; equal identities are never negatives of each other.
+        class_L: int64 class of each item of ``pairs``, for models that tell classes apart.
+        next_B: int64 coordinate of what follows each row, where ``layout`` has coordinates.
         samples: how many samples are packed here.
     """
 
@@ -316,11 +353,14 @@ class Batch:
     media_BT: torch.Tensor | None = None
     layout: Layout | None = None
     label_BT: torch.Tensor | None = None
-    media: dict[str, torch.Tensor] = field(default_factory=dict)
+    media: dict[str, torch.Tensor | Patches] = field(default_factory=dict)
+    pick: dict[str, torch.Tensor] = field(default_factory=dict)
     sees_BT: torch.Tensor | None = None
     written: dict[str, Written] = field(default_factory=dict)
     pairs: dict[str, torch.Tensor] = field(default_factory=dict)
     group_L: torch.Tensor | None = None
+    class_L: torch.Tensor | None = None
+    next_B: torch.Tensor | None = None
     samples: int = 0
 
     def to(self, device: torch.device | str) -> Batch:
@@ -331,7 +371,7 @@ class Batch:
 def _move(value: Any, device: torch.device | str) -> Any:
     if isinstance(value, torch.Tensor):
         return value.to(device)
-    if isinstance(value, (Batch, Layout, Written)):
+    if isinstance(value, (Batch, Layout, Patches, Written)):
         return replace(value, **{f.name: _move(vars(value)[f.name], device) for f in fields(value)})
     if isinstance(value, dict):
         return {key: _move(item, device) for key, item in value.items()}

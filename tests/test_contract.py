@@ -38,7 +38,10 @@ def outputs(model: sn.ModelNet, batch: Batch) -> list[torch.Tensor]:
         for segment in batch.layout.segment_BT[batch.layout.segment_BT >= 0].unique().tolist():
             found.setdefault(segment, []).append(states[batch.layout.segment_BT == segment].flatten())
     for modality, value in batch.pairs.items():
-        unit = model.embedding(states, value) if value.dim() == 1 else model.tower(modality.partition("/")[0], value)
+        if "class" in model.heads:
+            unit = model.classify(modality, value)
+        else:
+            unit = model.embedding(states, value) if value.dim() == 1 else model.tower(modality.partition("/")[0], value)
         for sample, row in enumerate(unit):
             found.setdefault(sample, []).append(row)
     for modality, written in batch.written.items():
@@ -165,7 +168,7 @@ def _prefix(batch: Batch, stop: int, start: int = 0) -> Batch:
     axes = None if layout.axes_BTA is None else layout.axes_BTA[:, start:stop]
     cut = Layout(layout.segment_BT[:, start:stop], layout.position_BT[:, start:stop], layout.span_BT[:, start:stop], axes)
     return Batch(token_BT=batch.token_BT[:, start:stop], media_BT=batch.media_BT[:, start:stop], layout=cut,
-                 media=batch.media if start == 0 else {}, sees_BT=batch.sees_BT[:, start:stop])
+                 media=batch.media if start == 0 else {}, pick=batch.pick if start == 0 else {}, sees_BT=batch.sees_BT[:, start:stop])
 
 
 @writers
@@ -180,7 +183,7 @@ def test_cached_decoding_is_the_full_forward(entry: Entry) -> None:
     single = {f: getattr(batch, f)[:1] for f in ("token_BT", "media_BT", "sees_BT")}
     layout = Layout(*(getattr(batch.layout, f)[:1] for f in ("segment_BT", "position_BT", "span_BT")),
                     None if batch.layout.axes_BTA is None else batch.layout.axes_BTA[:1])
-    alone = Batch(**single, layout=layout, media=batch.media)
+    alone = Batch(**single, layout=layout, media=batch.media, pick=batch.pick)
     length = int((layout.segment_BT >= 0).sum())
     cache, seen = Cache(), []
     seen.append(model.read(_prefix(alone, last + 2), cache))

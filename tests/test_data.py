@@ -138,3 +138,37 @@ def test_what_cannot_be_packed_is_refused() -> None:
         packer().segment([sn.Arrays("audio", torch.zeros(1, 1, 1))])
     with pytest.raises(sn.ConfigError, match="starts with a target"):
         packer(say=None).segment([sn.Arrays("text", [1], target=True)])
+
+
+def test_tiles_are_picked_out_of_all_that_a_row_holds() -> None:
+    """Tiles of four features and learned vectors, in any order and number, in two samples that share a row."""
+    tiles = sn.Arrays("image", torch.randn(3, 3, 8, 8), pick=torch.tensor([8, 9, -1, 0, 3, -2]))
+    plain, alone = sn.Arrays("image", torch.randn(3, 8, 8)), packer(embed=None)
+    batch = alone.pack([alone.segment([plain, sn.Arrays("text", [10]), tiles]), alone.segment([tiles, sn.Arrays("text", [10, 11])])])
+    assert batch.media["image"].shape == (7, 3, 8, 8) and len(batch.token_BT) == 1
+    assert batch.pick["image"].tolist() == [0, 1, 2, 3, 12, 13, -1, 4, 7, -2, 24, 25, -1, 16, 19, -2]
+    net, features, here = sn.Splice(own=2, width=5).build(), torch.randn(7, 4, 5), batch.media_BT == 2
+    out = net(torch.zeros(*here.shape, 5), here, features, batch.pick["image"])[here]
+    for place, pick in enumerate(batch.pick["image"].tolist()):
+        assert torch.equal(out[place], features[pick // 4, pick % 4] if pick >= 0 else net.own[-1 - pick])
+    with pytest.raises(sn.ShapeError, match="picks from -2"):
+        sn.Splice(own=1, width=5).build()(torch.zeros(*here.shape, 5), here, features, batch.pick["image"])
+
+
+def test_media_at_their_own_sizes_say_how_far_the_next_token_is() -> None:
+    """Four joined features of one still, six of another; coordinates go on behind the longest side, not behind the places."""
+    small, large = sn.Patches(torch.zeros(16, 5), (1, 4, 4), join=2), sn.Patches(torch.ones(24, 5), (1, 4, 6), join=2)
+    axes = [torch.tensor([[0, i // wide, i % wide] for i in range(2 * wide)]) for wide in (2, 3)]
+    parts = [sn.Arrays("image", small, axes=axes[0], after=2), sn.Arrays("text", [7]), sn.Arrays("image", large, axes=axes[1], after=3)]
+    alone = packer(embed=None)
+    segment = alone.segment([*parts, sn.Arrays("text", [8])])
+    assert segment.axes[3:6] == [(0, 1, 1), (2, 2, 2), (3, 3, 3)] and segment.axes[-2:] == [(3, 4, 5), (6, 6, 6)]
+    batch = alone.pack([segment, alone.segment(parts[:1])], alone=True)
+    assert batch.media["image"].grid_L3.tolist() == [[1, 4, 4], [1, 4, 6], [1, 4, 4]] and len(batch.media["image"].value_PN) == 56
+    assert batch.next_B.tolist() == [7, 2] and not batch.pick
+    with pytest.raises(sn.ShapeError, match="do not fill"):
+        sn.Patches(torch.zeros(15, 5), (1, 4, 4))
+    with pytest.raises(sn.ShapeError, match="axes have shape"):
+        alone.segment([sn.Arrays("image", small, axes=axes[1])])
+    with pytest.raises(sn.ShapeError, match="pick goes to 4"):
+        alone.segment([sn.Arrays("image", small, pick=torch.tensor([4]))])

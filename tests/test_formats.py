@@ -20,6 +20,7 @@ import sensorium as sn
 from sensorium import catalog
 from sensorium.checkpoint import read_published
 from sensorium.types import CheckpointError
+from sensorium.zoo.gguf import rebuild_tokenizer
 
 from .parity.reference import saved
 from .parity.test_llama import EDITIONS
@@ -141,6 +142,36 @@ def test_a_ggufs_words_come_out_of_it(tmp_path: Path) -> None:
         _ = other.tokenizer
     (tmp_path / "tokenizer.json").write_text("given")
     assert other.tokenizer == "given"
+
+
+@pytest.mark.parametrize("prefix", [True, False])
+def test_a_sentencepiece_vocabulary_cuts_as_sentencepiece_does(prefix: bool, tmp_path: Path) -> None:
+    """Llama 2's kind: pieces with scores, bytes for what is not among them."""
+    import io
+
+    import sentencepiece
+
+    text = (Path(sn.__file__).parent / "evals" / "texts" / "alice.txt").read_text(encoding="utf-8")
+    made = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(text.splitlines()), model_writer=made, vocab_size=600, model_type="bpe", byte_fallback=True, minloglevel=2,
+        add_dummy_prefix=prefix, remove_extra_whitespaces=False, normalization_rule_name="identity", user_defined_symbols=["<tool>"])
+    theirs = sentencepiece.SentencePieceProcessor(model_proto=made.getvalue())
+    numbers = range(theirs.get_piece_size())
+    kinds = [2 if theirs.is_unknown(i) else 3 if theirs.is_control(i) else 6 if theirs.is_byte(i) else 4 if theirs.id_to_piece(i) == "<tool>" else 1
+             for i in numbers]
+    meta = {"tokenizer.ggml.model": "llama", "tokenizer.ggml.tokens": [theirs.id_to_piece(i) for i in numbers],
+            "tokenizer.ggml.scores": np.array([theirs.get_score(i) for i in numbers], np.float32), "tokenizer.ggml.token_type": np.array(kinds),
+            "tokenizer.ggml.bos_token_id": 1, "tokenizer.ggml.eos_token_id": 2, "tokenizer.ggml.unknown_token_id": 0,
+            "tokenizer.ggml.add_space_prefix": prefix}
+    ours = Tokenizer.from_str(rebuild_tokenizer(meta))
+    for line in [*text.splitlines()[:40], "Zürich 漢字 🙂 and  two spaces", "x", "a call <tool> here"]:
+        wanted = theirs.encode(line)
+        assert ours.encode(line, add_special_tokens=False).ids == wanted, line
+        assert ours.encode(line).ids == [1, *wanted]
+        assert ours.decode(wanted) == theirs.decode(wanted)
+    with pytest.raises(CheckpointError, match="as many of each"):
+        rebuild_tokenizer(meta | {"tokenizer.ggml.scores": np.zeros(3)})
 
 
 @pytest.mark.parametrize(("changes", "says"), [

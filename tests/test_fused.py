@@ -12,6 +12,7 @@ from torch.nn import functional as F
 import sensorium as sn
 from sensorium.fuse import CrossMemory
 from sensorium.fused import Fused, Plain, Reader, open_reader, why_plain
+from sensorium.generate import Sampling, continue_text
 from sensorium.layers import kernels
 from sensorium.layers.cache import Cache
 from sensorium.layers.packed import INT4, INT8, PackedMatrix, pack
@@ -101,11 +102,40 @@ def test_the_fused_step_equals_its_naive_twin(name: str, packing: object, monkey
     if seen is not None:
         seen = CrossMemory({layer: (key.half().float(), value.half().float()) for layer, (key, value) in seen.layers.items()})
     monkeypatch.setattr(PackedMatrix, "multiply", lambda self, x, bias=None: F.linear(rounded(x), self.weight, bias))
-    monkeypatch.setattr(Cache, "extend", lambda self, i, key, value, keep: extend(self, i, key.half().float(), value.half().float(), keep))
+    monkeypatch.setattr(Cache, "extend", lambda self, i, key, value, *rest: extend(self, i, key.half().float(), value.half().float(), *rest))
     twin = Plain(model, 3, ROOM, seen, looks=False)
     wanted = torch.stack([twin.extend(token_BT[:, t : t + 1]) for t in range(23)])
     apart_TB = (given - wanted).norm(dim=-1) / wanted.norm(dim=-1)
     assert float(apart_TB.min()) < 1e-5 and float(apart_TB.median()) < 0.003 and float(apart_TB.max()) < 0.006
+
+
+@needs_kernels
+@torch.inference_mode()
+def test_spliced_media_are_read_as_the_model_reads_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two conversations of different length with two pictures each: the same continuation, and scores as without the kernels."""
+    spec = llama()
+    eyes = sn.VisionEncoder(size=8, patch=4, width=32, depth=1, heads=2, first=False)
+    spec = replace(spec, encoders={**spec.encoders, "image": eyes}, align={"image": sn.Project(32, 96)}, fuse={"splice": sn.Splice(("image",))})
+    model = spec.build(seed=3).eval()
+    for parameter in model.parameters():
+        parameter.data.mul_(3 if parameter.dim() == 2 else 1)
+    model, packer = pack(model, INT8), sn.Packer(places={"image": 4}, row=64, end=3)
+    generator = torch.Generator().manual_seed(0)
+    shown = [sn.Arrays("image", torch.randn(3, 8, 8, generator=generator)) for _ in range(4)]
+    batch = packer.pack([packer.segment([sn.Arrays("text", [5, 6]), shown[0], sn.Arrays("text", [7]), shown[1], sn.Arrays("text", [9, 10])]),
+                         packer.segment([shown[2], sn.Arrays("text", [8]), shown[3], sn.Arrays("text", [11])])], alone=True)
+    assert why_plain(model) is None
+    ids, features_ND = model.shown(batch)
+    assert int((ids < 0).sum()) == len(features_ND) == 16
+    reader = open_reader(model, 2, ROOM)
+    reader.show(features_ND)
+    length_B = (batch.layout.segment_BT >= 0).sum(dim=1)
+    given = reader.extend(ids, length_B)
+    wanted = model.logits(model.read(batch)[torch.arange(2), length_B - 1])
+    assert float(((given - wanted).norm(dim=-1) / wanted.norm(dim=-1)).max()) < 0.01
+    fast = continue_text(model, batch, Sampling(max_tokens=12))
+    monkeypatch.setattr(kernels, "library", lambda: None)
+    assert fast == continue_text(model, batch, Sampling(max_tokens=12))
 
 
 @pytest.mark.parametrize("name", ["llama", "relu", "whisper"])

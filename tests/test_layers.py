@@ -34,8 +34,9 @@ def test_fast_attention_is_the_formula(batch: int, target: int, source: int, hea
     if kind == "mask":
         mask = torch.rand(batch, target, source, generator=torch.Generator().manual_seed(3)) < 0.5
         mask[..., 0] = True
-    one, two = attend(query, key, value, mask, kind == "causal"), attend_naive(query, key, value, mask, kind == "causal")
-    torch.testing.assert_close(one, two)
+    for scale in (None, 0.3):
+        one, two = (way(query, key, value, mask, kind == "causal", scale) for way in (attend, attend_naive))
+        torch.testing.assert_close(one, two)
 
 
 def test_cross_attention_reads_sources_of_another_width() -> None:
@@ -85,6 +86,9 @@ def test_masks_say_who_sees_whom() -> None:
     assert visible(layout, layout, "causal").any(dim=-1).all(), "a row that sees nothing becomes NaN"
     with pytest.raises(ConfigError, match="mask rule"):
         visible(layout, layout, "sideways")
+    near = visible(layout, layout, "causal", window=2)[0].int().tolist()
+    assert near[:5] == [*causal[:2], [0, 1, 1, 0, 0, 0], [0, 0, 1, 1, 0, 0], causal[4]]
+    assert visible(layout, layout, "mixed", window=2)[0, 1].int().tolist() == mixed[1]
     assert key_mask(torch.tensor([[1, 0], [0, 0]]))[:, 0].tolist() == [[True, False], [True, True]]
 
 
@@ -99,6 +103,33 @@ def test_a_stack_with_a_cache_is_the_stack_without(rule: str) -> None:
     before = cache.length
     net(x[:, :1], cache=cache, keep=False)
     assert cache.length == before, "a look that is not kept changed the cache"
+
+
+@pytest.mark.parametrize("rule", ["causal", "mixed"])
+@pytest.mark.parametrize("extra", [{}, {"parallel": True, "norm_bias": False}, {"sandwich": True, "score_cap": 2.0, "score_scale": 0.3}])
+def test_windows_with_a_cache_see_what_they_see_without(rule: str, extra: dict) -> None:
+    """Two samples in the first row, a padded one in the second, read in pieces that cut both; what a cache forgot changes nothing."""
+    net = Stack(16, 4, 4, windows=(3, None, 4, 3), window_theta=50.0, rule=rule, **extra).build().double()
+    segment = torch.tensor([[0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1], [2, 2, 2, 2, 2, 2, 2, 2, -1, -1, -1]])
+    position = torch.tensor([[0, 1, 2, 3, 4, 0, 1, 2, 3, 4, 5], [0, 1, 2, 3, 4, 5, 6, 7, 0, 0, 0]])
+    span = torch.tensor([[0, 0, 0, 0, 0, 0, 1, 1, 0, 0, 0], [0, 0, 2, 2, 0, 0, 0, 0, 0, 0, 0]])
+    x, real, cache = randn(2, 11, 16), segment >= 0, Cache()
+    whole = net(x, Layout(segment, position, span))
+    pieces = [net(x[:, a:b], Layout(segment[:, a:b], position[:, a:b], span[:, a:b]), cache=cache)
+              for a, b in ((0, 4), (4, 5), (5, 8), (8, 9), (9, 11))]
+    torch.testing.assert_close(torch.cat(pieces, 1)[real], whole[real])
+    torch.testing.assert_close(net(x[:1, :5])[0], whole[0, :5])  # alone, and without a layout
+    assert cache.bytes() == 2 * 2 * 16 * 8 * (11 + 2 * 6 + 9), "places that no window sees again are remembered"
+    assert cache.rows(torch.tensor([1, 1])).bytes() == cache.bytes()
+
+
+def test_windows_that_make_no_sense_are_refused() -> None:
+    for windows, rule in (((3,), "causal"), ((1, None), "causal"), ((3, None), "full")):
+        with pytest.raises(ConfigError, match="windows"):
+            Stack(16, 2, 4, windows=windows, rule=rule)
+    for changes in ({"parallel": True, "mlp_eps": 1e-4}, {"parallel": True, "post_norm": True}, {"sandwich": True, "post_norm": True}):
+        with pytest.raises(ConfigError, match=next(iter(changes))):
+            Stack(16, 2, 4, **changes).build()
 
 
 @settings(max_examples=20, deadline=None)

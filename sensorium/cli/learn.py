@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sensorium.cli.shared import JsonFile, ModelName, err, load, out, write_json
+from sensorium.cli.shared import JsonFile, ModelName, err, out, write_json
 
 
 def train(
@@ -106,5 +106,6 @@ def demo(
 ) -> None:
     """Name, find and draw a dozen pictures, and write one page that shows it."""
     from sensorium.demo import make_demo
+    from sensorium.named import open_model
 
-    out.print(f"open {make_demo(folder, load(model), model, err)}")
+    out.print(f"open {make_demo(folder, open_model(model), model, err)}")

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sensorium.cli.shared import DEFAULT_TABLE, JsonFile, ModelName, TableFolder, bar, err, load, out, value, write_json
+from sensorium.cli.shared import DEFAULT_TABLE, JsonFile, ModelName, TableFolder, bar, err, out, value, write_json
 
 
 def index(
@@ -18,9 +18,10 @@ def index(
 ) -> None:
     """Remember pictures, so that they can be found by meaning. Pictures already known are skipped; it can be stopped and run again."""
     from sensorium.memory import Memory, pictures_in
+    from sensorium.named import open_model
 
     paths = pictures_in(folder)
-    memory = Memory(table, load(model), model)
+    memory = Memory(table, open_model(model), model)
     with bar() as progress:
         task = progress.add_task("indexing", total=len(paths))
         report = memory.add(paths, watch=lambda done: progress.update(task, completed=done))
@@ -41,9 +42,10 @@ def search(
     [dim]sensorium search "something to eat"[/dim]    [dim]sensorium search cat.png[/dim]
     """
     from sensorium.memory import Memory
+    from sensorium.named import open_model
 
     start = time.perf_counter()
-    found = Memory(table, load(model), model).search(_query(query), count)
+    found = Memory(table, open_model(model), model).search(_query(query), count)
     seconds = time.perf_counter() - start
     for item in found:
         out.print(f"{item.score:.3f}  {item.path}", highlight=False, soft_wrap=True)

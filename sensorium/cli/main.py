@@ -10,7 +10,7 @@ import sys
 import typer
 from rich.markup import escape
 
-from sensorium.cli import learn, look, models, talk
+from sensorium.cli import adapt, learn, look, models, talk
 from sensorium.cli.shared import err
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich",
@@ -25,6 +25,7 @@ app.command()(models.models)
 app.command()(models.pull)
 app.command()(models.describe)
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(learn.train)
+app.command()(adapt.adapt)
 app.command("eval")(learn.evaluate)
 app.command()(learn.demo)
 

@@ -25,14 +25,6 @@ def bar() -> Progress:
     return Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=err, transient=True)
 
 
-def load(name: str) -> Any:
-    """The model of a name or folder, opened."""
-    import sensorium as sn
-    from sensorium.catalog import find
-
-    return sn.load(find(name))
-
-
 def value(text: str) -> Any:
     """A word of the command line: a sound or a picture if it names one, else text."""
     import sensorium as sn

@@ -21,6 +21,7 @@ Repetition = Annotated[float, typer.Option(min=0.5, max=5.0, help="Over 1 makes 
 Stop = Annotated[list[str] | None, typer.Option(help="End the answer at this text; may be given several times.")]
 Voice = Annotated[str | None, typer.Option(help="Voice of a spoken answer; [b]sensorium speak --voices[/b] lists them.")]
 Speed = Annotated[float, typer.Option(min=0.5, max=2.0, help="Of speech; 1 is natural.")]
+AdapterFolder = Annotated[Path | None, typer.Option("--adapter", help="What the model was taught: a folder of [b]sensorium adapt[/b] or of PEFT.")]
 Language = Annotated[str, typer.Option(help="Spoken language as a two-letter code (en, zh, de ...), or auto.")]
 
 
@@ -29,6 +30,7 @@ def ask(
     want: Annotated[list[str] | None, typer.Option("--want", "-w", help="text (default), image or audio; may be given twice.")] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Where to write the picture or sound.")] = None,
     model: Annotated[str | None, typer.Option("--model", "-m", help="Who answers; by default whoever at hand can. A name or a folder.")] = None,
+    adapter: AdapterFolder = None,
     explain_route: Annotated[bool, typer.Option("--explain-route", help="Show through which models the answer would go, and stop.")] = False,
     seed: Seed = 0,
     steps: Annotated[int, typer.Option(min=1, max=1000, help="Denoising steps for a picture.")] = 24,
@@ -50,13 +52,15 @@ def ask(
     """
     import sensorium as sn
     from sensorium import route
+    from sensorium.named import base_of
 
     wanted = tuple(want or ["text"])
     places = _places(wanted, output)
     request = sn.Request([sn.user(*[value(word) for word in what])], want=wanted, seed=seed, steps=steps, guidance=guidance,
                          max_tokens=max_tokens, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, repetition=repetition,
                          stop=tuple(stop or ()), schema=_schema(schema), voice=voice, speed=speed, language=_language(language))
-    skills = route.skills_with(model) if model else None
+    model = model or (base_of(adapter) if adapter else None)
+    skills = route.skills_with(model, str(adapter) if adapter else None) if model else None
     if explain_route:
         given = [value.modality for value in request.messages[0].parts]
         for name in wanted:
@@ -122,6 +126,7 @@ def _show(deltas: Any, places: dict[str, Path]) -> None:
 
 def chat(
     model: Annotated[str | None, typer.Option("--model", "-m", help="Who answers; by default the best language model at hand.")] = None,
+    adapter: AdapterFolder = None,
     system: Annotated[str | None, typer.Option(help="What the model is told before the conversation.")] = None,
     save: Annotated[Path | None, typer.Option(help="Keep the conversation in this file, and go on with it next time.")] = None,
     seed: Seed = 0, max_tokens: MaxTokens = 512, temperature: Temperature = 0.0, top_k: TopK = 0, top_p: TopP = 1.0, min_p: MinP = 0.0,
@@ -133,14 +138,12 @@ def chat(
     """
     import sensorium as sn
     from sensorium.chat import Chat
-    from sensorium.named import best, open_model
+    from sensorium.named import base_of, best, open_model
 
-    name = model or best("think")
-    if name is None:
-        raise sn.ConfigError("no language model is at hand; get one: sensorium pull smollm2-135m-instruct")
+    name = model or (base_of(adapter) if adapter else best("think"))
     settings = sn.Request([], max_tokens=max_tokens, seed=seed, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p,
                           repetition=repetition)
-    talk = Chat(open_model(name), system=system, settings=settings)
+    talk = Chat(open_model(name, adapter), system=system, settings=settings)
     if save is not None and save.is_file():
         talk.load(save)
     _converse(talk, name, save)
@@ -195,8 +198,6 @@ def transcribe(
     if form not in captions.FORMATS:
         raise sn.ConfigError(f"--format got {form!r}, wanted one of {', '.join(captions.FORMATS)}")
     name = model or best("hear")
-    if name is None:
-        raise sn.ConfigError("no model that hears is at hand; get one: sensorium pull whisper-base")
     streaming = output is None and form == "text"
     heard = []
     with bar() as progress:

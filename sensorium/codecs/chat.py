@@ -16,7 +16,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from sensorium.codecs.sandbox import Sandbox
-from sensorium.codecs.text import Tokenizer
+from sensorium.codecs.text import QUOTE, Tokenizer
 from sensorium.types import CheckpointError, ConfigError, Media, Message, assistant, user
 
 __all__ = ["ChatTemplate", "ROLES"]
@@ -33,14 +33,16 @@ class ChatTemplate:
     Args:
         source: the template, in jinja2's language.
         special: names that it uses for special tokens, e.g. {"bos_token": "<s>"}.
+        media: modality -> the token that it writes for a medium of a message given part by part.
     """
 
     source: str
     special: dict[str, str] = field(default_factory=dict)
+    media: dict[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data that gives the template again."""
-        return {"source": self.source, "special": self.special}
+        return {"source": self.source, "special": self.special, "media": self.media}
 
     def render(self, messages: Sequence[Message], answer: bool = True) -> str:
         """The conversation as one text.
@@ -53,23 +55,31 @@ class ChatTemplate:
             ConfigError: a role that is not known.
             CheckpointError: the template refuses the messages, or does what it should not.
         """
-        return self._sandbox.render(self._values([(message.role, _content(message)) for message in messages], answer))
+        return self._sandbox.render(self._values([(message.role, self._content(message)) for message in messages], answer))
 
     def pieces(self, tokenizer: Tokenizer, messages: Sequence[Message], answer: bool = True) -> list[list[int] | Media]:
         """The conversation as ids, interrupted by its media: each stands where it stood in its message."""
         guard = self._guard(tokenizer)
         said = []
         for message in messages:
-            typed = tokenizer if message.role == "assistant" else guard  # a model may have marked its own thoughts, and templates look for that
-            said.append((message.role, typed.quoted(_content(message))))
+            # a model may have marked its own thoughts, and templates look for that
+            typed = tokenizer.guarding(self.media.values()) if message.role == "assistant" else guard
+            said.append((message.role, self._content(message, typed)))
         text = self._sandbox.render(self._values(said, answer))
-        media = [part for message in messages for part in message.parts if isinstance(part, Media)]
-        texts = text.split(MEDIUM)
-        if len(texts) != len(media) + 1:
-            raise CheckpointError(f"the chat template shows {len(texts) - 1} of {len(media)} pictures or sounds; give them in another turn")
-        out: list[list[int] | Media] = [guard.encode(texts[0], special=True)]
-        for medium, after in zip(media, texts[1:], strict=True):
-            out += [medium, guard.encode(after, special=True)]
+        waiting = [part for message in messages for part in message.parts if isinstance(part, Media)]
+        count, out, at = len(waiting), [], 0
+        marks = {MEDIUM: None} if not self._by_part else {name: modality for modality, name in self.media.items()}
+        found = list(re.finditer(f"(?<!{QUOTE})(?:{'|'.join(map(re.escape, marks))})", text)) if marks else []
+        if len(found) != count:
+            raise CheckpointError(f"the chat template shows {len(found)} of {count} pictures or sounds; give them in another turn")
+        for match in found:
+            medium = next((part for part in waiting if marks[match.group()] in (None, part.modality)), None)
+            if medium is None:
+                raise CheckpointError(f"the chat template shows {match.group()} more often than it was given {marks[match.group()]}")
+            waiting.remove(medium)
+            out += [guard.encode(text[at : match.start()], special=True, first=at == 0), medium]
+            at = match.end()
+        out.append(guard.encode(text[at:], special=True, first=at == 0))
         return [piece for piece in out if isinstance(piece, Media) or piece]
 
     def ids(self, tokenizer: Tokenizer, messages: Sequence[Message], answer: bool = True) -> list[int]:
@@ -101,21 +111,37 @@ class ChatTemplate:
         except CheckpointError:
             return ""
 
+    @cached_property
+    def _by_part(self) -> bool:
+        """Whether a message's content is a list of parts for this template, and not one text."""
+        if "type" not in self.source:
+            return False
+        try:
+            shown = self._sandbox.render(self._values([("user", [{"type": "text", "text": _PROBE}])], False))
+        except CheckpointError:
+            return False
+        return _PROBE in shown and "'text'" not in shown
+
     def _guard(self, tokenizer: Tokenizer) -> Tokenizer:
         """The tokenizer with every token special that this template writes: some models' turns are marked by tokens not called special."""
         if tokenizer not in self._guards:
-            shown = self.source + self._sample
+            shown = self.source + self._sample + "".join(self.media.values())
             self._guards[tokenizer] = tokenizer.guarding(name for name in tokenizer.added if name.strip() and name in shown)
         return self._guards[tokenizer]
 
-    def _values(self, said: list[tuple[str, str]], answer: bool) -> dict[str, Any]:
+    def _content(self, message: Message, typed: Tokenizer | None = None) -> str | list[dict[str, str]]:
+        """A message's parts as the template reads them, special tokens' names quoted: one by one, or as one text, a line each, media a mark."""
+        parts = [part if isinstance(part, Media) else part.text.replace(MEDIUM, "\ufffd") for part in message.parts]
+        if self._by_part:
+            texts = [part if typed is None or isinstance(part, Media) else typed.quoted(part) for part in parts]
+            return [{"type": part.modality} if isinstance(part, Media) else {"type": "text", "text": part} for part in texts]
+        text = "\n".join(MEDIUM if isinstance(part, Media) else part for part in parts)
+        return text if typed is None else typed.quoted(text)
+
+    def _values(self, said: list[tuple[str, Any]], answer: bool) -> dict[str, Any]:
         unknown = sorted({role for role, _ in said} - set(ROLES))
         if unknown:
             raise ConfigError(f"a message has the role {unknown[0]!r}, wanted one of {', '.join(ROLES)}")
         messages = [{"role": role, "content": content} for role, content in said]
         return {**self.special, "messages": messages, "add_generation_prompt": answer, "tools": None, "documents": None}
 
-
-def _content(message: Message) -> str:
-    """A message's parts as one text, a line each; a medium is a mark."""
-    return "\n".join(MEDIUM if isinstance(part, Media) else part.text.replace(MEDIUM, "\ufffd") for part in message.parts)

@@ -129,11 +129,12 @@ class Tokenizer:
             token["special"] = token["special"] or token["content"] in more
         return Tokenizer.from_text(json.dumps(data))
 
-    def encode(self, text: str, limit: int | None = None, special: bool = False) -> list[int]:
+    def encode(self, text: str, limit: int | None = None, special: bool = False, first: bool = True) -> list[int]:
         """Ids of a text.
 
         Args:
             limit: most ids.
+            first: it stands at the beginning; some tokenizers put a blank before the first word there, and there alone.
             special: names of special tokens become those tokens, save where :meth:`quoted` marked them as text.
 
         Raises:
@@ -142,7 +143,8 @@ class Tokenizer:
         if limit is not None and len(text) > limit * LONGEST_TOKEN:
             raise MediaError(f"the text has {len(text):,} characters, wanted at most {limit} tokens; shorten it")
         text = text.encode("utf-8", "replace").decode()
-        ids = list(self._with_specials(text)) if special else self._inner.encode(text, add_special_tokens=False).ids
+        inner = self._inner if first else self._later
+        ids = list(self._with_specials(text, inner)) if special else inner.encode(text, add_special_tokens=False).ids
         if limit is not None and len(ids) > limit:
             raise MediaError(f"the text has {len(ids)} tokens, wanted at most {limit}; shorten it")
         return ids
@@ -156,9 +158,9 @@ class Tokenizer:
         """A pattern of every special token's name, the longest first."""
         return "(?:" + "|".join(re.escape(name) for name in sorted(self.specials, key=len, reverse=True)) + ")"
 
-    def _with_specials(self, text: str) -> Iterator[int]:
+    def _with_specials(self, text: str, inner: tokenizers.Tokenizer) -> Iterator[int]:
         """Split at special tokens as the library does: a token may swallow the blanks beside it."""
-        at, inner = 0, self._inner
+        at = 0
         found = re.finditer(f"(?<!{QUOTE}){self._names}", text) if self.specials else ()
         for match in found:
             token = self._added[self.specials[match.group()]]

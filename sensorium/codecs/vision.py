@@ -206,14 +206,20 @@ class VisionCodec(Spec):
 
     def encode(self, image: Image) -> torch.Tensor:
         """A picture -> float32 (3, size, size), normalised."""
+        return self.array(self._square(self.opened(image)))
+
+    def opened(self, image: Image) -> Pillow.Image:
+        """The picture upright, in colours, on paper, and trimmed if asked for."""
         if isinstance(image.source, torch.Tensor):
             array = (_checked(image.source) * 255).round().byte().permute(1, 2, 0).numpy()
             picture = Pillow.fromarray(array)
         else:
             picture = _open(image.source, self.background, MAX_PIXELS)
-        if self.trim:
-            picture = self._trimmed(picture)
-        array = np.asarray(self._square(picture), dtype=np.float32) / 255
+        return self._trimmed(picture) if self.trim else picture
+
+    def array(self, picture: Pillow.Image) -> torch.Tensor:
+        """A picture of any size -> float32 (3, H, W), normalised."""
+        array = np.asarray(picture, dtype=np.float32) / 255
         normal = (array - np.array(self.mean, np.float32)) / np.array(self.std, np.float32)
         return torch.from_numpy(normal).permute(2, 0, 1).contiguous()
 

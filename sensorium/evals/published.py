@@ -57,8 +57,6 @@ def _hear(entry: Entry, data: Path, limit: int | None, seed: int, console: Conso
 
 def _speak(entry: Entry, data: Path, limit: int | None, seed: int, console: Console) -> Measured:
     name = best("hear")
-    if name is None:
-        raise ConfigError("nothing at hand can read back what is spoken; get it: sensorium pull whisper-base")
 
     def watch(one: speech.Spoken) -> None:
         mark = "[green]ok[/]" if not one.wrong else f"[yellow]{one.wrong} of {one.of} wrong[/]"

@@ -4,6 +4,8 @@ Letters: B batch, T length, D width, N heads, E head width.
 
     x -> norm -> attention -> + -> norm -> MLP -> +        pre-norm
     x -> attention -> + -> norm -> MLP -> + -> norm        post-norm
+    x -> norm -> attention -> norm -> + -> ... -> norm -> + sandwich: what each half found is normalised before it is added
+    x -> norm -> (attention + MLP) -> +                    parallel: both halves read the same
     x -> norm * (1 + scale) + shift -> ... * gate -> +     adaLN: shift, scale and gate come from the condition
 """
 
@@ -89,6 +91,8 @@ class Block(Spec):
         adaln_shared: the six modulation vectors are made once for all layers and given to the block, which adds its own
             learned table (2310.00426, section 2.3); saves most of adaLN's parameters.
         post_norm: normalise after adding, as the first transformers did (1706.03762, BERT).
+        sandwich: normalise also what each half found, before it is added (Gemma 2, 2408.00118, section 2).
+        parallel: the MLP reads what attention reads, through the same norm (GPT-J, PaLM 2204.02311, section 2; Cohere).
     """
 
     attention: Attention
@@ -98,11 +102,17 @@ class Block(Spec):
     adaln_shared: bool = False
     mlp_norm: Norm | None = None
     post_norm: bool = False
+    sandwich: bool = False
+    parallel: bool = False
 
     def check(self) -> list[str]:
         widths = {self.attention.width, self.mlp.width, self.norm.width}
         problems = [] if len(widths) == 1 else [f"widths of attention, mlp and norm differ: {sorted(widths)}; make them equal"]
-        return problems + (["adaln modulates what comes out of a norm; set post_norm=False"] if self.adaln and self.post_norm else [])
+        problems += ["adaln modulates what comes out of a norm; set post_norm=False"] if self.adaln and self.post_norm else []
+        problems += ["sandwich normalises before each half; set post_norm=False"] if self.sandwich and self.post_norm else []
+        if self.parallel and (self.adaln or self.post_norm or self.mlp_norm is not None):
+            problems.append("parallel has one norm for both halves; leave out adaln, post_norm and mlp_norm")
+        return problems
 
     def build(self) -> BlockNet:
         return BlockNet(self)
@@ -117,7 +127,8 @@ class BlockNet(nn.Module):
         width = spec.attention.width
         self.attention_norm = spec.norm.build()
         self.attention = spec.attention.build()
-        self.mlp_norm = (spec.mlp_norm or spec.norm).build()
+        self.mlp_norm = None if spec.parallel else (spec.mlp_norm or spec.norm).build()
+        self.attention_after, self.mlp_after = (spec.norm.build() if spec.sandwich else nn.Identity() for _ in range(2))
         self.mlp = spec.mlp.build()
         self.modulate = None
         self.table = None
@@ -151,7 +162,8 @@ class BlockNet(nn.Module):
     def second(self, x_BTD: torch.Tensor, mixed_BTNE: torch.Tensor, modulation: list[torch.Tensor] | None,
                between: Callable[[torch.Tensor], torch.Tensor] | None = None) -> torch.Tensor:
         """Add what attention found, then the MLP; ``between`` stands between the two."""
-        found = self.attention.finish(mixed_BTNE)
+        found = self.attention_after(self.attention.finish(mixed_BTNE))
+        read_BTD = self.attention_norm(x_BTD) if self.spec.parallel else None
         x_BTD = x_BTD + (found if modulation is None else modulation[2] * found)
         if self.spec.post_norm:
             x_BTD = self.attention_norm(x_BTD)
@@ -160,6 +172,6 @@ class BlockNet(nn.Module):
         if self.spec.post_norm:
             return self.mlp_norm(x_BTD + self.mlp(x_BTD))
         if modulation is None:
-            return x_BTD + self.mlp(self.mlp_norm(x_BTD))
+            return x_BTD + self.mlp_after(self.mlp(self.mlp_norm(x_BTD) if read_BTD is None else read_BTD))
         h = self.mlp_norm(x_BTD) * (1 + modulation[4]) + modulation[3]
-        return x_BTD + modulation[5] * self.mlp(h)
+        return x_BTD + modulation[5] * self.mlp_after(self.mlp(h))

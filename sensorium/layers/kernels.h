@@ -18,7 +18,15 @@
 #include <string.h>
 
 #include <atomic>
+#include <chrono>
+#include <thread>
 #include <type_traits>
+#if defined(__linux__)
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+#endif
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
@@ -162,7 +170,7 @@ struct Team {
     alignas(64) std::atomic<int> arrived{0};
     alignas(64) std::atomic<int> meeting{0};
     alignas(64) std::atomic<int> next[2] = {{0}, {0}};
-    std::atomic<int> count{1};
+    std::atomic<int> count{1}, asleep{0};
 };
 
 struct Member {
@@ -174,8 +182,8 @@ struct Member {
         int now = team.meeting.load(std::memory_order_relaxed);
         if (team.arrived.fetch_add(1, std::memory_order_acq_rel) == team.count - 1) {
             team.arrived.store(0, std::memory_order_relaxed);
-            team.meeting.store(now + 1, std::memory_order_release);
-            team.meeting.notify_all();
+            team.meeting.store(now + 1);
+            if (team.asleep.load()) wake();
             return;
         }
         for (int spins = 0; spins < 1500; spins++) {
@@ -184,7 +192,28 @@ struct Member {
             _mm_pause();
 #endif
         }
-        team.meeting.wait(now, std::memory_order_acquire);  // somebody else has our partner's processor: sleep, so that it comes back sooner
+        sleep(now);  // somebody else has our partner's processor: sleep, so that it comes back sooner
+    }
+
+    // Until the meeting is over. Looks again after 2 ms by itself: a wake-up that gets lost must not stop a process for ever, as one of
+    // std::atomic::wait's once did.
+    void sleep(int now) {
+        team.asleep.fetch_add(1);
+        while (team.meeting.load() == now) {
+#if defined(__linux__)
+            const timespec most = {0, 2'000'000};
+            syscall(SYS_futex, &team.meeting, FUTEX_WAIT_PRIVATE, now, &most, nullptr, 0);
+#else
+            std::this_thread::sleep_for(std::chrono::microseconds(50));
+#endif
+        }
+        team.asleep.fetch_sub(1);
+    }
+
+    void wake() {
+#if defined(__linux__)
+        syscall(SYS_futex, &team.meeting, FUTEX_WAKE_PRIVATE, INT32_MAX, nullptr, nullptr, 0);
+#endif
     }
 
     // work(unit) for every unit, each by whichever thread is free; all are done when it returns.

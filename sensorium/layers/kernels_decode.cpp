@@ -37,6 +37,7 @@ struct Net {
 struct Tokens {
     int64_t count, rows;
     const int64_t *id, *row, *place;
+    const float* given;      // [given row][width]: what ids below 0 stand for, -1 the first row; or null
     const int64_t* last;     // [row] index of the token whose scores are wanted; -1 for none
     float* logits;           // [row][vocabulary]
     const int64_t* watched;  // [layer][head] number of each watched head of the cross-attention; -1 for none
@@ -287,7 +288,12 @@ struct Walk {
             count = tokens.count - first < MANY ? tokens.count - first : MANY;
             member.share((int)count, [&](int r) {
                 float* x = work.x + r * work.D;
-                look_up(net.table, tokens.id[first + r], x);
+                const int64_t id = tokens.id[first + r];
+                if (id < 0) {
+                    memcpy(x, tokens.given + (-1 - id) * net.width, net.width * 4);
+                    return;
+                }
+                look_up(net.table, id, x);
                 const float* place = net.places ? net.places + tokens.place[first + r] * net.width : nullptr;
                 for (int64_t i = 0; place && i < net.width; i++) x[i] += place[i];
             });

@@ -243,6 +243,8 @@ def pack(model: nn.Module, packing: Packing) -> nn.Module:
     """A model like this one with the layers that ``packing`` names in few bits; what stays in floats is shared with it."""
     if model.spec.packed is not None:
         raise ConfigError("the model is packed already; load its float weights to pack them in another way")
+    if model.spec.adapters:
+        raise ConfigError("the model has adapters; pack the model they were made for and load them onto that, or merge them first")
     shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
     out = copy.deepcopy(model, shared)
     replace_layers(out, packing)

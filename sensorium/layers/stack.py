@@ -4,6 +4,7 @@ Letters: B batch, T target length, S source length, D width, A position axes.
 
     x_BTD -> [enter] -> attention -> [enter] -> MLP -> [enter] -> attention -> ... -> norm
               features may enter between layers and in their middle (fuse), keys and values may be remembered (cache)
+              layers of one window share what they see, how positions turn, and what is worth remembering
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from sensorium.layers.attention import Attention, attend
+from sensorium.layers.attention import Attention
 from sensorium.layers.blocks import MLP, Block
-from sensorium.layers.cache import Cache
+from sensorium.layers.cache import Cache, seen_later
 from sensorium.layers.masks import visible
 from sensorium.layers.norms import Norm
 from sensorium.layers.positions import Rope, RopeScaling
@@ -35,14 +36,18 @@ class Stack(Spec):
         width, depth, heads, kv_heads, head_width: sizes; see ``Attention``.
         hidden: MLP width; None is 4 D.
         act, gated, bias: of the MLP; ``bias`` also of the attention unless ``attention_bias``, ``key_bias`` and ``attention_out_bias`` differ.
-        norm, eps, norm_affine: kind of every norm; mlp_eps: of the norm before the MLP, where it differs.
+        norm, eps, norm_affine, norm_bias: kind of every norm; mlp_eps: of the norm before the MLP, where it differs.
         qk_norm: normalise queries and keys per head.
+        score_scale, score_cap: of the attention's scores; see ``Attention``.
         rope_theta: rotary positions with this base; None has none.
         rope_axes: frequencies for each axis of multi-axis rotary positions; () is one axis.
         rope_scaling: slower turning for longer texts, or None.
         rule: who sees whom: "causal", "mixed" or "full"; see ``layers.masks``.
+        windows: how many places back each layer sees, itself among them; None is all of them, and () is all of them in every layer.
+        window_theta: base of the rotary positions of layers with a window, which nothing slows; None: as in the other layers.
         adaln: None, or the width of the condition; adaln_shared: one modulation for all layers (see ``Block``).
         post_norm: normalise after each half is added, not before (see ``Block``).
+        sandwich, parallel: where else norms stand, or where the MLP's does not (see ``Block``).
         final_norm: normalise the output.
     """
 
@@ -62,14 +67,21 @@ class Stack(Spec):
     eps: float = 1e-5
     mlp_eps: float | None = None
     norm_affine: bool = True
+    norm_bias: bool = True
     qk_norm: bool = False
+    score_scale: float | None = None
+    score_cap: float | None = None
     rope_theta: float | None = None
     rope_axes: tuple[int, ...] = ()
     rope_scaling: RopeScaling | None = None
     rule: str = "full"
+    windows: tuple[int | None, ...] = ()
+    window_theta: float | None = None
     adaln: int | None = None
     adaln_shared: bool = False
     post_norm: bool = False
+    sandwich: bool = False
+    parallel: bool = False
     final_norm: bool = True
 
     @property
@@ -78,26 +90,55 @@ class Stack(Spec):
         attention_bias = self.bias if self.attention_bias is None else self.attention_bias
         return Block(
             attention=Attention(self.width, self.heads, kv_heads=self.kv_heads, head_width=self.head_width, bias=attention_bias,
-                                key_bias=self.key_bias, out_bias=self.attention_out_bias, qk_norm=self.qk_norm),
+                                key_bias=self.key_bias, out_bias=self.attention_out_bias, qk_norm=self.qk_norm,
+                                scale=self.score_scale, cap=self.score_cap),
             mlp=MLP(self.width, self.hidden or 4 * self.width, act=self.act, gated=self.gated, bias=self.bias),
             norm=self._norm(self.eps), mlp_norm=None if self.mlp_eps is None else self._norm(self.mlp_eps),
-            adaln=self.adaln, adaln_shared=self.adaln_shared, post_norm=self.post_norm)
+            adaln=self.adaln, adaln_shared=self.adaln_shared, post_norm=self.post_norm, sandwich=self.sandwich, parallel=self.parallel)
 
     def _norm(self, eps: float) -> Norm:
-        return Norm(self.width, kind=self.norm, eps=eps, affine=self.norm_affine)
+        return Norm(self.width, kind=self.norm, eps=eps, affine=self.norm_affine, bias=self.norm_bias)
 
     @property
     def rope(self) -> Rope | None:
-        """Rotary positions, if any."""
+        """Rotary positions of layers that see everything, if any."""
         if self.rope_theta is None:
             return None
         return Rope(self.head_width or self.width // self.heads, theta=self.rope_theta, axes=self.rope_axes, scaling=self.rope_scaling)
 
+    @property
+    def window_rope(self) -> Rope | None:
+        """Rotary positions of layers with a window, if any."""
+        if self.window_theta is None:
+            return self.rope
+        return Rope(self.head_width or self.width // self.heads, theta=self.window_theta, axes=self.rope_axes)
+
     def check(self) -> list[str]:
-        return [] if self.depth >= 0 else [f"depth is {self.depth}, wanted 0 or more"]
+        problems = [] if self.depth >= 0 else [f"depth is {self.depth}, wanted 0 or more"]
+        if self.windows and (len(self.windows) != self.depth or any(window is not None and window < 2 for window in self.windows)):
+            problems.append(f"windows are {self.windows}, wanted one for each of {self.depth} layers, each None or at least 2")
+        if self.windows and self.rule == "full":
+            problems.append("windows look back, and rule 'full' knows no back; use 'causal' or 'mixed'")
+        return problems
 
     def build(self) -> StackNet:
         return StackNet(self)
+
+
+@dataclass(frozen=True)
+class _View:
+    """What the layers of one window share.
+
+    Args:
+        mask_BTS, causal: who sees whom; see ``attend``.
+        angles: of the rotary positions, or None.
+        place_S: which places their caches remember; None: not said, as there is no window.
+    """
+
+    mask_BTS: torch.Tensor | None
+    causal: bool
+    angles: tuple[torch.Tensor, torch.Tensor] | None
+    place_S: torch.Tensor | None
 
 
 class StackNet(nn.Module):
@@ -106,9 +147,10 @@ class StackNet(nn.Module):
     def __init__(self, spec: Stack) -> None:
         super().__init__()
         self.spec = spec
-        self.rope = spec.rope
+        self.rope, self.window_rope = spec.rope, spec.window_rope
+        self.windows = spec.windows or (None,) * spec.depth
         self.blocks = nn.ModuleList(spec.block.build() for _ in range(spec.depth))
-        self.norm = Norm(spec.width, kind=spec.norm, eps=spec.eps).build() if spec.final_norm else nn.Identity()
+        self.norm = Norm(spec.width, kind=spec.norm, eps=spec.eps, bias=spec.norm_bias).build() if spec.final_norm else nn.Identity()
         self.shared = None
         if spec.adaln is not None and spec.adaln_shared:
             self.shared = nn.Sequential(nn.SiLU(), nn.Linear(spec.adaln, 6 * spec.width))
@@ -136,28 +178,37 @@ class StackNet(nn.Module):
             raise ShapeError(f"the stack got {tuple(x_BTD.shape)}, wanted (B, T, {self.spec.width})")
         plain = layout is None and cache is None
         layout = layout or arange_layout(x_BTD, cache.length if cache else 0)
-        causal = plain and mask_BTS is None and self.spec.rule != "full"
-        if mask_BTS is None and not plain:
-            mask_BTS = visible(layout, cache.layout_with(layout) if cache else layout, self.spec.rule)
-        angles = self.rope.angles(layout.position_BT, layout.axes_BTA) if self.rope else None
+        views = {window: self._view(window, layout, mask_BTS, cache, plain, keep) for window in dict.fromkeys(self.windows)}
         if self.shared is not None:
             condition_BD = self.shared(condition_BD)
-        for index, block in enumerate(self.blocks):
-            between = None
+        for index, (block, window) in enumerate(zip(self.blocks, self.windows, strict=True)):
+            between, view = None, views[window]
+            mask_BTS = view.mask_BTS
             if enter is not None:
                 x_BTD = enter.enter(x_BTD, index, memory, middle=False)
                 between = partial(enter.enter, layer=index, memory=memory, middle=True)
             modulation = block.modulation(condition_BD)
-            query, key, value = block.first(x_BTD, modulation, angles)
+            query, key, value = block.first(x_BTD, modulation, view.angles)
             if cache is not None:
-                key, value = cache.extend(index, key, value, keep)
+                key, value = cache.extend(index, key, value, keep, window, view.place_S)
             if targets is not None and block is self.blocks[-1]:
                 x_BTD, query = x_BTD[:, :targets], query[:, :targets]
                 mask_BTS = None if mask_BTS is None else mask_BTS[:, :targets]
-            x_BTD = block.second(x_BTD, attend(query, key, value, mask_BTS, causal), modulation, between)
+            x_BTD = block.second(x_BTD, block.attention.look(query, key, value, mask_BTS, view.causal), modulation, between)
         if cache is not None and keep:
-            cache.layout = cache.layout_with(layout)
+            cache.keep(layout, {window: view.place_S for window, view in views.items() if window is not None})
         return self.norm(x_BTD)
+
+    def _view(self, window: int | None, layout: Layout, mask_BTS: torch.Tensor | None, cache: Cache | None, plain: bool, keep: bool) -> _View:
+        """What layers with this window share while ``layout`` is read; ``plain``: one unpadded sample a row, with nothing before it."""
+        source = cache.layout_with(layout, window) if cache else layout
+        narrow = window is not None and layout.position_BT.shape[1] > window
+        causal = plain and mask_BTS is None and self.spec.rule != "full" and not narrow
+        if mask_BTS is None and (narrow or not plain):
+            mask_BTS = visible(layout, source, self.spec.rule, window)
+        rope = self.rope if window is None else self.window_rope
+        angles = rope.angles(layout.position_BT, layout.axes_BTA) if rope else None
+        return _View(mask_BTS, causal, angles, seen_later(source, window) if window and cache and keep else None)
 
 
 def arange_layout(x_BTD: torch.Tensor, start: int = 0) -> Layout:

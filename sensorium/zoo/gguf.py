@@ -31,7 +31,8 @@ __all__ = ["rebuild_tokenizer", "read_gguf"]
 NUMBERS = dict(enumerate("BbHhIif?")) | {10: "Q", 11: "q", 12: "d"}
 STRING, ARRAY = 8, 9
 PIECE = 1 << 19  # numbers turned back at once: the steps between stay in the processor's cache
-CONTROL, USER_DEFINED = 3, 4
+NORMAL, CONTROL, USER_DEFINED = 1, 3, 4
+LONGEST_PIECE = 64  # characters; nobody trains longer ones, and cutting one in all ways takes time
 
 NAMES = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
 LAYER = {"attn_norm": "input_layernorm", "attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj", "attn_v": "self_attn.v_proj",
@@ -209,23 +210,53 @@ def rebuild_tokenizer(meta: dict[str, Any]) -> str | None:
     kind, pre = meta.get("tokenizer.ggml.model"), str(meta.get("tokenizer.ggml.pre", "gpt-2"))
     if kind is None:
         return None
-    if kind != "gpt2" or pre not in PRE_TOKENIZERS:
-        raise CheckpointError(f"the GGUF's tokenizer is {kind!r:.40} with pre-tokenizer {pre!r:.40}; only 'gpt2' with "
-                              f"{', '.join(PRE_TOKENIZERS)} can be rebuilt; put the model's tokenizer.json beside it")
-    tokens, kinds = _texts(meta, "tokens"), meta.get("tokenizer.ggml.token_type", ())
-    merges = [tuple(pair.split(" ", 1)) for pair in _texts(meta, "merges")]
+    if kind != "llama" and (kind != "gpt2" or pre not in PRE_TOKENIZERS):
+        raise CheckpointError(f"the GGUF's tokenizer is {kind!r:.40} with pre-tokenizer {pre!r:.40}; only 'llama', and 'gpt2' with "
+                              f"{', '.join(PRE_TOKENIZERS)}, can be rebuilt; put the model's tokenizer.json beside it")
+    tokens, kinds = _texts(meta, "tokens"), np.atleast_1d(meta.get("tokenizer.ggml.token_type", ())).tolist()
     try:
-        inner = tokenizers.Tokenizer(models.BPE({token: i for i, token in enumerate(tokens)}, merges, ignore_merges=pre.startswith("llama")))
+        inner = _sentence_pieces(meta, tokens, kinds) if kind == "llama" else _byte_pairs(meta, tokens, pre)
+    except CheckpointError:
+        raise
     except Exception as error:  # noqa: BLE001 (the library raises plain Exception, and nothing else)
         raise CheckpointError(f"the GGUF's tokenizer does not hold together ({str(error)[:80]}); fetch it again") from error
-    inner.pre_tokenizer = pre_tokenizers.Sequence(PRE_TOKENIZERS[pre])
-    inner.decoder = decoders.ByteLevel()
-    added = [(token, kind) for token, kind in zip(tokens, np.atleast_1d(kinds).tolist()) if kind in (CONTROL, USER_DEFINED)]
+    added = [(token, kind) for token, kind in zip(tokens, kinds) if kind in (CONTROL, USER_DEFINED)]
     inner.add_tokens([tokenizers.AddedToken(token, special=kind == CONTROL, normalized=False) for token, kind in added])
     bos = _special(meta, tokens).get("bos")
-    if meta.get("tokenizer.ggml.add_bos_token") and bos is not None:
+    if meta.get("tokenizer.ggml.add_bos_token", kind == "llama") and bos is not None:
         inner.post_processor = processors.TemplateProcessing(single=[bos, "$A"], special_tokens=[(bos, meta["tokenizer.ggml.bos_token_id"])])
     return inner.to_str()
+
+
+def _byte_pairs(meta: dict[str, Any], tokens: list[str], pre: str) -> tokenizers.Tokenizer:
+    """Byte pairs, with their merges as they stand in the file."""
+    merges = [tuple(pair.split(" ", 1)) for pair in _texts(meta, "merges")]
+    inner = tokenizers.Tokenizer(models.BPE({token: i for i, token in enumerate(tokens)}, merges, ignore_merges=pre.startswith("llama")))
+    inner.pre_tokenizer, inner.decoder = pre_tokenizers.Sequence(PRE_TOKENIZERS[pre]), decoders.ByteLevel()
+    return inner
+
+
+def _sentence_pieces(meta: dict[str, Any], tokens: list[str], kinds: list[int]) -> tokenizers.Tokenizer:
+    """SentencePiece's byte pairs: two pieces are joined into the piece of the highest score, so the scores say the order of all merges."""
+    scores = np.atleast_1d(meta.get("tokenizer.ggml.scores", ())).tolist()
+    if len(scores) != len(tokens) or len(kinds) != len(tokens):
+        raise CheckpointError(f"the GGUF's tokenizer has {len(tokens)} tokens, {len(scores)} scores and {len(kinds)} kinds, wanted as many of each; "
+                              "fetch it again")
+    number = {token: i for i, token in enumerate(tokens)}
+    merges = []
+    for token, score, kind in zip(tokens, scores, kinds, strict=True):
+        if kind not in (NORMAL, USER_DEFINED) or len(token) > LONGEST_PIECE:
+            continue
+        pairs = [(token[:cut], token[cut:]) for cut in range(1, len(token)) if token[:cut] in number and token[cut:] in number]
+        merges += [(-score, number[left], number[right], (left, right)) for left, right in pairs]
+    merges.sort(key=lambda merge: merge[:3])
+    unknown = _special(meta, tokens).get("unk", "<unk>")
+    inner = tokenizers.Tokenizer(models.BPE(number, [merge[3] for merge in merges], unk_token=unknown, fuse_unk=True, byte_fallback=True))
+    start = bool(meta.get("tokenizer.ggml.add_space_prefix", True))
+    inner.pre_tokenizer = pre_tokenizers.Metaspace("▁", "first" if start else "never", split=False)
+    inner.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(),
+                                       *([decoders.Strip(" ", 1, 0)] if start else [])])
+    return inner
 
 
 def _texts(meta: dict[str, Any], name: str) -> list[str]:

@@ -19,7 +19,7 @@ from sensorium.types import Batch, ConfigError
 from sensorium.zoo.published import LLAMA_LAYER, filled, renamed, stack_names
 from sensorium.zoo.registry import Entry, register
 
-__all__ = ["llama", "llama3_8b", "llama_decoder", "llama_names", "published_decoder", "smollm2_135m", "tied_head"]
+__all__ = ["llama", "llama3_8b", "llama_decoder", "llama_names", "published_decoder", "rope_settings", "smollm2_135m", "tied_head"]
 
 DEFAULTS = {"vocab_size": 32_000, "hidden_size": 4096, "intermediate_size": 11_008, "num_hidden_layers": 32, "num_attention_heads": 32,
             "rms_norm_eps": 1e-6, "tie_word_embeddings": False}
@@ -76,10 +76,10 @@ def published_decoder(config: dict[str, Any]) -> sn.Decoder:
     return llama_decoder(
         width, config["num_hidden_layers"], heads, config["intermediate_size"], kv_heads=config.get("num_key_value_heads"),
         eps=config["rms_norm_eps"], head_width=None if head_width and head_width * heads == width else head_width,
-        attention_bias=config.get("attention_bias", False), bias=config.get("mlp_bias", False), **_rope(config))
+        attention_bias=config.get("attention_bias", False), bias=config.get("mlp_bias", False), **rope_settings(config))
 
 
-def _rope(config: dict[str, Any]) -> dict[str, Any]:
+def rope_settings(config: dict[str, Any]) -> dict[str, Any]:
     """Base and scaling of the rotary positions, in any edition of the config."""
     rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
     kind = rope.get("rope_type", rope.get("type", "default"))

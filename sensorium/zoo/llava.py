@@ -22,7 +22,7 @@ from sensorium.zoo.llama import DEFAULTS, FIXED, llama_decoder, llama_names, pub
 from sensorium.zoo.published import filled, renamed
 from sensorium.zoo.registry import Entry, register
 
-__all__ = ["llava", "llava_7b"]
+__all__ = ["layout", "llava", "llava_7b", "module"]
 
 TOWER_DEFAULTS = {**vision_defaults, "hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16,
                   "image_size": 336, "patch_size": 14}
@@ -87,12 +87,17 @@ def _rules(spec: sn.Model, config: dict[str, Any]) -> dict[str, Rule]:
     return renamed(names)
 
 
-def _rename(name: str) -> str:
+def layout(name: str) -> str:
     """Every edition of the layout to one: the tower with or without its wrapper, the decoder with its head inside or beside it."""
     name = name.removeprefix("model.").replace("vision_tower.vision_model.", "vision_tower.")
     if name.startswith("language_model.") and not name.startswith(("language_model.model.", "language_model.lm_head.")):
         name = name.replace("language_model.", "language_model.model.", 1)
     return f"language_model.{name}" if name.startswith("lm_head.") else name
+
+
+def module(name: str) -> str:
+    """A tensor of :func:`layout` as the library that published it calls it while it runs."""
+    return "lm_head.weight" if name.startswith("language_model.lm_head.") else f"model.{name.replace('language_model.model.', 'language_model.')}"
 
 
 def _ignored(name: str) -> str | None:
@@ -101,6 +106,6 @@ def _ignored(name: str) -> str | None:
     return "counts 0, 1, 2, ..." if name.endswith("position_ids") else tied_head(name)
 
 
-PUBLISHED["llava"] = Published(_spec, _rules, _ignored, _rename)
+PUBLISHED["llava"] = Published(_spec, _rules, _ignored, layout, module)
 register(Entry(name="llava", full=llava_7b, toy=_toy, batch=chats, parameters=7_063_427_072, unread=12_596_224 + 2_048,
                source="LLaVA 1.5 7B, 2310.03744; llava-hf/llava-1.5-7b-hf, Llama 2 licence"))
