@@ -13,10 +13,12 @@ from sensorium.decoder import Decoder
 from sensorium.encoders import AudioEncoder, LabelEncoder, MobileEncoder, TextEncoder, VisionEncoder, Vocabulary
 from sensorium.engine import Codecs, draw_images, embed, respond, stream, write_texts
 from sensorium.fuse import Condition, CrossAttend, Splice
-from sensorium.heads import Classes, Flow, Tokens, Unit
+from sensorium.heads import Classes, Flow, Lookahead, Tokens, Unit
+from sensorium.layers.experts import Experts
+from sensorium.layers.mla import Latent
 from sensorium.layers.stack import Stack
 from sensorium.model import Model, ModelNet
-from sensorium.objectives import Classify, Contrastive, FlowMatching, NextToken
+from sensorium.objectives import Ahead, Balance, Classify, Contrastive, FlowMatching, NextToken
 from sensorium.samples import Mixture, open_source
 from sensorium.spec import Spec, from_dict, from_json
 from sensorium.train import Group, Run, fit

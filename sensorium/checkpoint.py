@@ -60,7 +60,7 @@ class Published:
     """A published family's layout.
 
     Args:
-        spec: its config.json -> our spec.
+        spec: its config.json, with "tensor_names" that the files hold, -> our spec.
         rules: (spec, config) -> our parameter's path -> how it is made.
         ignored: name -> reason, or None if the tensor is not one to be ignored.
         rename: a tensor's name in any edition of the layout -> its name in the edition that ``rules`` speaks of.
@@ -163,7 +163,7 @@ def _published(path: Path) -> tuple[Model, dict[str, Rule], Callable[[str], str 
     entry = PUBLISHED[kind]
     try:
         _check_depth(files.config, len(files.tensors))
-        spec = entry.spec(files.config)
+        spec = entry.spec({**files.config, "tensor_names": frozenset(files.tensors)})
         rules = entry.rules(spec, files.config)
     except (ArithmeticError, AttributeError, KeyError, TypeError) as error:
         raise CheckpointError(f"the settings of {path.name}, of kind {kind!r}, lack or misuse {error}") from error

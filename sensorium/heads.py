@@ -4,6 +4,7 @@ Letters: B batch, T length, N positions, D width, V vocabulary, L media, C chann
 
     Tokens   states -> one score for each word piece
     Classes  a pooled vector -> one score for each class
+    Lookahead  a state and the next word piece -> a state that guesses the one after
     Unit     a state or pooled vector -> a point on the unit sphere, shared by all modalities
     Flow     noisy picture -> patches -> (decoder) -> what the clean picture, velocity or noise is
 """
@@ -16,12 +17,14 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from sensorium.layers.norms import Norm
 from sensorium.layers.patches import patchify, unpatchify
 from sensorium.layers.positions import grid_sinusoids
+from sensorium.layers.stack import Stack
 from sensorium.spec import Spec
-from sensorium.types import ShapeError
+from sensorium.types import Layout, ShapeError
 
-__all__ = ["Classes", "Flow", "Tokens", "Unit"]
+__all__ = ["Classes", "Flow", "Lookahead", "Tokens", "Unit"]
 
 PREDICTIONS = ("velocity", "sample", "noise")
 
@@ -92,6 +95,40 @@ class ClassesNet(nn.Module):
     def forward(self, x_LD: torch.Tensor) -> torch.Tensor:
         """(L, D) -> float32 scores (L, classes)."""
         return self.out(x_LD).float()
+
+
+@dataclass(frozen=True, repr=False)
+class Lookahead(Spec):
+    """One more layer that guesses the word piece after the next, from a state and the embedding of the next piece; the scores are the text
+    head's own.
+
+    Args:
+        layer: a stack of one layer.
+
+    Source: DeepSeek-V3 (2412.19437), section 2.2.
+    """
+
+    layer: Stack
+
+    def build(self) -> LookaheadNet:
+        return LookaheadNet(self)
+
+
+class LookaheadNet(nn.Module):
+    """The module of :class:`Lookahead`."""
+
+    def __init__(self, spec: Lookahead) -> None:
+        super().__init__()
+        self.spec = spec
+        width = spec.layer.width
+        self.next_norm, self.state_norm = (Norm(width, kind="rms", eps=spec.layer.eps).build() for _ in range(2))
+        self.join = nn.Linear(2 * width, width, bias=False)
+        self.stack = spec.layer.build()
+
+    def forward(self, state_BTD: torch.Tensor, next_BTD: torch.Tensor, layout: Layout | None = None) -> torch.Tensor:
+        """States of the decoder and embeddings of what follows each place -> states to score, (B, T, D)."""
+        joined = torch.cat([self.next_norm(next_BTD), self.state_norm(state_BTD)], dim=-1)
+        return self.stack(self.join(joined), layout)
 
 
 @dataclass(frozen=True, repr=False)

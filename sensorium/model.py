@@ -21,12 +21,14 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from sensorium.fuse import CrossMemory, Watch
+from sensorium.joints import name_problems, width_problems
 from sensorium.layers.adapters import Lora, add_adapter
 from sensorium.layers.cache import Cache
+from sensorium.layers.experts import rebalance, watch_routing
 from sensorium.layers.packed import PackedEmbedding, Packing, replace_layers
-from sensorium.objectives import Classify, Contrastive, FlowMatching, NextToken
+from sensorium.objectives import Ahead, Balance, Classify, Contrastive, FlowMatching, NextToken
 from sensorium.spec import Spec
-from sensorium.types import MODALITIES, Batch, ConfigError, Features, Layout, ModalityError, Patches, Written
+from sensorium.types import MODALITIES, Batch, Features, Layout, ModalityError, Patches, Written
 
 __all__ = ["Model", "ModelNet"]
 
@@ -60,7 +62,7 @@ class Model(Spec):
         super().__post_init__()
 
     def check(self) -> list[str]:
-        return _width_problems(self) + _name_problems(self)
+        return width_problems(self) + name_problems(self)
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -75,7 +77,7 @@ class Model(Spec):
     @property
     def loss_names(self) -> tuple[str, ...]:
         """The name of each objective's loss; a second contrastive or flow loss says between what, or of what, it is."""
-        kinds = {Classify: "classify", Contrastive: "contrastive", NextToken: "next_token", FlowMatching: "flow"}
+        kinds = {Ahead: "ahead", Balance: "balance", Classify: "classify", Contrastive: "contrastive", NextToken: "next_token", FlowMatching: "flow"}
         names: list[str] = []
         for objective in self.objectives:
             name = kinds[type(objective)]
@@ -271,7 +273,8 @@ class ModelNet(nn.Module):
             generator: of noise and dropped conditions, on the CPU.
         """
         cache = Cache() if batch.written and batch.token_BT is not None else None
-        state = self.read(batch, cache) if batch.token_BT is not None else None
+        with watch_routing(self) as routed:
+            state = self.read(batch, cache) if batch.token_BT is not None else None
         out: dict[str, torch.Tensor] = {}
         for name, objective in zip(self.spec.loss_names, self.objectives, strict=True):
             spec = objective.spec
@@ -284,6 +287,10 @@ class ModelNet(nn.Module):
             elif isinstance(spec, NextToken) and batch.label_BT is not None:
                 here = batch.label_BT >= 0
                 out[name] = objective(self.logits(state[here]), batch.label_BT[here])
+            elif isinstance(spec, Ahead) and batch.label_BT is not None:
+                out[name] = self._ahead_loss(objective, batch, state)
+            elif isinstance(spec, Balance) and routed:
+                out[name] = self._balance_loss(objective, batch, routed)
             elif isinstance(spec, FlowMatching) and spec.modality in batch.written:
                 out[name] = self._flow_loss(objective, batch.written[spec.modality], cache, state, generator)
         return out
@@ -298,6 +305,24 @@ class ModelNet(nn.Module):
         if value.dim() == 1:
             return self.embedding(state, value)
         return self.tower(name.partition("/")[0], value)
+
+    def _ahead_loss(self, objective: Any, batch: Batch, state_BTD: torch.Tensor) -> torch.Tensor:
+        """Of the word piece after the next, where the next one is labelled too and of the same sample."""
+        segment_BT = batch.layout.segment_BT
+        label_BT = torch.full_like(batch.label_BT, -100)
+        label_BT[:, :-1] = torch.where(segment_BT[:, 1:] == segment_BT[:, :-1], batch.label_BT[:, 1:], -100)
+        states = self.heads["ahead"](state_BTD, self.encoders["text"](batch.token_BT.roll(-1, 1)).x_BPD, batch.layout)
+        here = (label_BT >= 0) & (batch.label_BT >= 0)
+        return objective(self.logits(states[here]), label_BT[here])
+
+    def _balance_loss(self, objective: Any, batch: Batch, routed: list[Any]) -> torch.Tensor:
+        """Over every layer with experts; in training the routers' biases move too."""
+        segment_N = batch.layout.segment_BT.flatten() if batch.layout else torch.zeros(batch.token_BT.numel(), dtype=torch.int64)
+        kept_N = segment_N >= 0
+        sample_N = segment_N[kept_N].unique(return_inverse=True)[1]
+        if self.training and objective.spec.speed:
+            rebalance(routed, kept_N, objective.spec.speed)
+        return sum(objective(one.score_NX[kept_N], one.index_NK[kept_N], sample_N) for _, one in routed)
 
     def _flow_loss(self, objective: Any, written: Written, cache: Cache | None, state: Any, generator: Any) -> torch.Tensor:
         clean = written.value_LCHW.to(self.dtype)
@@ -321,63 +346,3 @@ def _writing_layout(written: Written, known_L: torch.Tensor, side: int) -> Layou
     grid = torch.arange(places, device=position.device)
     axes = torch.stack([torch.zeros_like(grid), grid // side, grid % side], dim=-1)
     return Layout(segment, position, torch.ones_like(position), position[..., None] + axes)
-
-
-def _width_problems(spec: Model) -> list[str]:
-    """Joints whose widths do not fit, each named by path."""
-    problems = []
-    decoder = spec.decoder.resolve() if spec.decoder else None
-    for name, align in spec.align.items():
-        align = align.resolve()
-        if name not in spec.encoders:
-            problems.append(f"align.{name} has no encoder; add encoders[{name!r}]")
-            continue
-        width = _encoder_width(spec.encoders[name].resolve())
-        if align.inside != width:
-            problems.append(f"encoders.{name} gives width {width} but align.{name} wants {align.inside}; make them equal")
-        spliced = "splice" in spec.fuse and name in spec.fuse["splice"].modalities
-        if spliced and decoder is not None and align.outside != decoder.width:
-            problems.append(f"align.{name} gives width {align.outside} but the decoder wants {decoder.width}; set outside={decoder.width}")
-    if decoder is not None and "text" in spec.encoders and _encoder_width(spec.encoders["text"].resolve()) != decoder.width:
-        problems.append(f"encoders.text gives width {_encoder_width(spec.encoders['text'].resolve())} but the decoder wants {decoder.width}")
-    for name, head in spec.heads.items():
-        wanted = vars(head).get("width")
-        given = None if decoder is None else decoder.writer.width if name != "text" else decoder.width
-        if wanted is not None and given is not None and wanted != given:
-            problems.append(f"heads.{name} wants width {wanted} but the decoder gives {given}; make them equal")
-    return problems
-
-
-def _encoder_width(encoder: Spec) -> int:
-    return encoder.width
-
-
-def _class_problems(spec: Model, modality: str) -> list[str]:
-    """What a model that tells classes of a modality apart lacks."""
-    if "class" not in spec.heads or modality not in spec.encoders:
-        return [f"objective Classify({modality!r}) needs heads['class'] = Classes(...) and encoders[{modality!r}]"]
-    given = spec.align[modality].resolve().outside if modality in spec.align else _encoder_width(spec.encoders[modality].resolve())
-    wanted = spec.heads["class"].width
-    return [] if given == wanted else [f"heads.class wants width {wanted} but {modality} comes with {given}; make them equal"]
-
-
-def _name_problems(spec: Model) -> list[str]:
-    """Objectives without what they need."""
-    problems = []
-    for objective in spec.objectives:
-        if isinstance(objective, NextToken) and "text" not in spec.heads:
-            problems.append("objective NextToken needs heads['text'] = Tokens(...)")
-        if isinstance(objective, Classify):
-            problems += _class_problems(spec, objective.modality)
-        if isinstance(objective, FlowMatching) and objective.modality not in spec.heads:
-            problems.append(f"objective FlowMatching needs heads[{objective.modality!r}] = Flow(...)")
-        if isinstance(objective, Contrastive) and "embed" not in spec.heads:
-            problems.append("objective Contrastive needs heads['embed'] = Unit(...)")
-    names = spec.loss_names
-    problems += [f"two objectives are both {name!r}; drop one, or one would hide the other" for name in sorted(set(names)) if names.count(name) > 1]
-    unknown = sorted(set(spec.fuse) - {"splice", "cross", "condition"})
-    if unknown:
-        problems.append(f"fuse has {unknown}, wanted any of 'splice', 'cross', 'condition'")
-    if not spec.encoders:
-        raise ConfigError("Model: no encoders; a model needs something to read, e.g. encoders={'text': Vocabulary(...)}")
-    return problems

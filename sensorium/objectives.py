@@ -4,6 +4,8 @@ Letters: L pairs or media, N positions, D width, V vocabulary, C channels, H W p
 
     Contrastive    two views of one thing are close, of different things far (softmax or sigmoid form)
     NextToken      the next word piece
+    Ahead          the word piece after the next
+    Balance        experts are used alike
     Classify       the class of a medium
     FlowMatching   the straight path from noise to a picture
 """
@@ -21,7 +23,7 @@ from torch.nn import functional as F
 from sensorium.spec import Spec
 from sensorium.types import ConfigError, ShapeError
 
-__all__ = ["Classify", "Contrastive", "contrastive_plain", "FlowMatching", "NextToken", "Noisy", "velocity_of"]
+__all__ = ["Ahead", "Balance", "Classify", "Contrastive", "contrastive_plain", "FlowMatching", "NextToken", "Noisy", "velocity_of"]
 
 MAX_LOG_SCALE = math.log(100.0)
 
@@ -224,6 +226,66 @@ class ClassifyNet(nn.Module):
     def forward(self, score_LV: torch.Tensor, class_L: torch.Tensor) -> torch.Tensor:
         """Mean over L media, of scores for each of V classes."""
         return F.cross_entropy(score_LV, class_L)
+
+
+@dataclass(frozen=True, repr=False)
+class Ahead(Spec):
+    """Cross-entropy of the word piece after the next, which the "ahead" head guesses.
+
+    Args:
+        weight: in the sum of losses.
+
+    Source: DeepSeek-V3 (2412.19437), section 2.2, with one module.
+    """
+
+    _: KW_ONLY
+    weight: float = 0.3
+
+    def build(self) -> NextTokenNet:
+        return NextTokenNet(self)
+
+
+@dataclass(frozen=True, repr=False)
+class Balance(Spec):
+    """Experts are used alike within each sample: the share of its tokens that an expert got, times its mean score, summed over experts; 1 where
+    all are alike, and more where not. Summed over the layers.
+
+    Args:
+        weight: in the sum of losses.
+        speed: by how much the routers' biases move at each step of training, against what was loaded too much; 0: not at all.
+
+    Source: DeepSeek-V2 (2405.04434), equations 23 to 25; for sigmoid scores, and the biases: DeepSeek-V3 (2412.19437), section 2.1.2.
+    """
+
+    _: KW_ONLY
+    weight: float = 0.003
+    speed: float = 0.0
+
+    def build(self) -> BalanceNet:
+        return BalanceNet(self)
+
+
+class BalanceNet(nn.Module):
+    """The module of :class:`Balance`."""
+
+    def __init__(self, spec: Balance) -> None:
+        super().__init__()
+        self.spec = spec
+
+    def forward(self, score_NX: torch.Tensor, index_NK: torch.Tensor, sample_N: torch.Tensor) -> torch.Tensor:
+        """One layer's loss, the mean over samples.
+
+        Args:
+            score_NX: the routers' scores, of any sum.
+            index_NK: int64 experts chosen.
+            sample_N: int64 sample of each token, counted from 0.
+        """
+        samples, experts = int(sample_N.max()) + 1, score_NX.shape[1]
+        count_S1 = torch.zeros(samples, 1, dtype=score_NX.dtype, device=score_NX.device).index_add(0, sample_N, torch.ones_like(score_NX[:, :1]))
+        chosen_NX = torch.zeros_like(score_NX).scatter(1, index_NK, 1.0)
+        loads, means = (torch.zeros(samples, experts, dtype=score_NX.dtype, device=score_NX.device).index_add(0, sample_N, x) / count_S1
+                        for x in (chosen_NX, score_NX / score_NX.sum(dim=-1, keepdim=True)))
+        return (loads * means).sum(dim=-1).mean() * experts / index_NK.shape[1]
 
 
 @dataclass(frozen=True)

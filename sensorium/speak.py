@@ -31,7 +31,7 @@ __all__ = ["join", "open_speaker", "Speaker", "Voice"]
 
 KOKORO = "kokoro-82m"
 SLOWEST, FASTEST = 0.5, 2.0
-LONG, FIRST = 300, 36  # phonemes in one go: of any piece, and of the first one, which somebody waits for
+LONG, FIRST = 300, 37  # phonemes in one go: of any piece, and of the first one, which somebody waits for
 _LANGUAGES = {"a": "en-us", "b": "en-gb", "z": "zh"}  # the first letter of a voice's name
 _DEFAULTS = {"en": "af_heart", "zh": "zf_xiaoxiao"}
 _PAUSES_S = {".!?。！？": 0.45, "…—": 0.3, ",;:，；：、)）": 0.16}  # silence after a piece, by its last mark

@@ -18,7 +18,6 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from sensorium.layers.attention import Attention
 from sensorium.layers.norms import Norm
 from sensorium.spec import Spec
 
@@ -85,7 +84,7 @@ class Block(Spec):
     """One transformer layer: attention, then an MLP, each after a norm and added back (or added back and then normalised).
 
     Args:
-        attention, mlp: the parts; their widths are the block's.
+        attention, mlp: the parts, an ``Attention`` or ``LatentAttention`` and an ``MLP`` or ``Experts``; their widths are the block's.
         norm: before both, and before attention alone if ``mlp_norm`` is given.
         adaln: None, or the width of the condition that modulates both halves (adaLN-Zero, 2212.09748, section 3.2).
         adaln_shared: the six modulation vectors are made once for all layers and given to the block, which adds its own
@@ -95,8 +94,8 @@ class Block(Spec):
         parallel: the MLP reads what attention reads, through the same norm (GPT-J, PaLM 2204.02311, section 2; Cohere).
     """
 
-    attention: Attention
-    mlp: MLP
+    attention: Spec
+    mlp: Spec
     norm: Norm
     adaln: int | None = None
     adaln_shared: bool = False

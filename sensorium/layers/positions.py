@@ -61,14 +61,18 @@ class RopeScaling(Spec):
         factor: how many times slower.
         context: places of the first training; waves are judged by how often they turn within it. None slows all waves alike.
         low, high: a wave of fewer than ``low`` turns is slowed in full, one of more than ``high`` not at all, and between them in part.
+        even: between them, the part grows evenly from wave to wave (YaRN) instead of with the turns (Llama 3).
+        gain: cosines and sines are multiplied by this.
 
-    Source: all alike 2306.15595; by wave: Llama 3.1 (2407.21783), as its published code does it.
+    Source: all alike 2306.15595; by wave: YaRN (2309.00071), Llama 3.1 (2407.21783), as their published code does it.
     """
 
     factor: float
     context: int | None = None
     low: float = 1.0
     high: float = 4.0
+    even: bool = False
+    gain: float = 1.0
 
     def check(self) -> list[str]:
         problems = [] if self.factor > 0 else [f"factor is {self.factor}, wanted more than 0"]
@@ -79,7 +83,14 @@ class RopeScaling(Spec):
         if self.context is None:
             return frequency / self.factor
         turns = self.context * frequency / (2 * math.pi)
-        kept = ((turns - self.low) / (self.high - self.low)).clamp(0, 1)
+        if self.even:
+            step = float((frequency[0] / frequency[1]).log())  # waves are evenly apart in the logarithm
+            first, last = (math.log(float(turns[0]) / bound) / step for bound in (self.high, self.low))
+            first, last = max(math.floor(first), 0), min(math.ceil(last), 2 * len(frequency) - 1)
+            wave = torch.arange(len(frequency), dtype=frequency.dtype, device=frequency.device)
+            kept = 1 - ((wave - first) / max(last - first, 1e-3)).clamp(0, 1)
+        else:
+            kept = ((turns - self.low) / (self.high - self.low)).clamp(0, 1)
         return frequency * (kept + (1 - kept) / self.factor)
 
 
@@ -123,7 +134,8 @@ class Rope(Spec):
                 axes_BTA = position_BT[..., None].expand(*position_BT.shape, len(self.axes))
             owner = torch.repeat_interleave(torch.arange(len(self.axes)), torch.tensor(self.axes)).to(position_BT.device)
             angle = axes_BTA.float()[..., owner] * frequency
-        return angle.cos()[:, :, None], angle.sin()[:, :, None]
+        gain = 1.0 if self.scaling is None else self.scaling.gain
+        return angle.cos()[:, :, None] * gain, angle.sin()[:, :, None] * gain
 
 
 def apply_rope(x_BTNE: torch.Tensor, angles: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:

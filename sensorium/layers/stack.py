@@ -9,7 +9,7 @@ Letters: B batch, T target length, S source length, D width, A position axes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -19,7 +19,9 @@ from torch import nn
 from sensorium.layers.attention import Attention
 from sensorium.layers.blocks import MLP, Block
 from sensorium.layers.cache import Cache, seen_later
+from sensorium.layers.experts import Experts
 from sensorium.layers.masks import visible
+from sensorium.layers.mla import Latent, LatentAttention
 from sensorium.layers.norms import Norm
 from sensorium.layers.positions import Rope, RopeScaling
 from sensorium.spec import Spec
@@ -49,6 +51,8 @@ class Stack(Spec):
         post_norm: normalise after each half is added, not before (see ``Block``).
         sandwich, parallel: where else norms stand, or where the MLP's does not (see ``Block``).
         final_norm: normalise the output.
+        latent: keys and values made of one short vector a place (``layers.mla``); head_width and kv_heads then say nothing.
+        experts: many MLPs of which each token uses a few (``layers.experts``), in place of the one MLP; dense: first layers that keep it.
     """
 
     width: int
@@ -83,16 +87,32 @@ class Stack(Spec):
     sandwich: bool = False
     parallel: bool = False
     final_norm: bool = True
+    latent: Latent | None = None
+    experts: Experts | None = None
+    dense: int = 0
+
+    def layer(self, index: int) -> Block:
+        """The spec of one layer."""
+        return self.block if self.experts is None or index < self.dense else replace(self.block, mlp=self.experts)
+
+    @property
+    def remembered(self) -> int:
+        """Numbers that a cache keeps of one place, all layers together; layers with windows forget theirs again."""
+        attention = self.block.attention
+        return self.depth * (self.latent.remembered if self.latent else 2 * (attention.kv_heads or attention.heads) * attention.head)
 
     @property
     def block(self) -> Block:
-        """The spec of one layer."""
+        """The spec of a layer with one MLP."""
         attention_bias = self.bias if self.attention_bias is None else self.attention_bias
+        if self.latent is None:
+            attention: Spec = Attention(
+                self.width, self.heads, kv_heads=self.kv_heads, head_width=self.head_width, bias=attention_bias, key_bias=self.key_bias,
+                out_bias=self.attention_out_bias, qk_norm=self.qk_norm, scale=self.score_scale, cap=self.score_cap)
+        else:
+            attention = LatentAttention(self.width, self.heads, self.latent, scale=self.score_scale)
         return Block(
-            attention=Attention(self.width, self.heads, kv_heads=self.kv_heads, head_width=self.head_width, bias=attention_bias,
-                                key_bias=self.key_bias, out_bias=self.attention_out_bias, qk_norm=self.qk_norm,
-                                scale=self.score_scale, cap=self.score_cap),
-            mlp=MLP(self.width, self.hidden or 4 * self.width, act=self.act, gated=self.gated, bias=self.bias),
+            attention=attention, mlp=MLP(self.width, self.hidden or 4 * self.width, act=self.act, gated=self.gated, bias=self.bias),
             norm=self._norm(self.eps), mlp_norm=None if self.mlp_eps is None else self._norm(self.mlp_eps),
             adaln=self.adaln, adaln_shared=self.adaln_shared, post_norm=self.post_norm, sandwich=self.sandwich, parallel=self.parallel)
 
@@ -104,14 +124,19 @@ class Stack(Spec):
         """Rotary positions of layers that see everything, if any."""
         if self.rope_theta is None:
             return None
-        return Rope(self.head_width or self.width // self.heads, theta=self.rope_theta, axes=self.rope_axes, scaling=self.rope_scaling)
+        return Rope(self._turned, theta=self.rope_theta, axes=self.rope_axes, scaling=self.rope_scaling)
+
+    @property
+    def _turned(self) -> int:
+        """Width of what is turned in each head."""
+        return self.latent.turned if self.latent else self.head_width or self.width // self.heads
 
     @property
     def window_rope(self) -> Rope | None:
         """Rotary positions of layers with a window, if any."""
         if self.window_theta is None:
             return self.rope
-        return Rope(self.head_width or self.width // self.heads, theta=self.window_theta, axes=self.rope_axes)
+        return Rope(self._turned, theta=self.window_theta, axes=self.rope_axes)
 
     def check(self) -> list[str]:
         problems = [] if self.depth >= 0 else [f"depth is {self.depth}, wanted 0 or more"]
@@ -119,6 +144,8 @@ class Stack(Spec):
             problems.append(f"windows are {self.windows}, wanted one for each of {self.depth} layers, each None or at least 2")
         if self.windows and self.rule == "full":
             problems.append("windows look back, and rule 'full' knows no back; use 'causal' or 'mixed'")
+        if self.latent and (self.qk_norm or self.score_cap is not None or self.bias or self.attention_bias):
+            problems.append("latent attention has no qk_norm, score_cap or bias of its own; leave them out, or set Latent(bias=True)")
         return problems
 
     def build(self) -> StackNet:
@@ -149,7 +176,7 @@ class StackNet(nn.Module):
         self.spec = spec
         self.rope, self.window_rope = spec.rope, spec.window_rope
         self.windows = spec.windows or (None,) * spec.depth
-        self.blocks = nn.ModuleList(spec.block.build() for _ in range(spec.depth))
+        self.blocks = nn.ModuleList(spec.layer(index).build() for index in range(spec.depth))
         self.norm = Norm(spec.width, kind=spec.norm, eps=spec.eps, bias=spec.norm_bias).build() if spec.final_norm else nn.Identity()
         self.shared = None
         if spec.adaln is not None and spec.adaln_shared:

@@ -1,6 +1,23 @@
 """The zoo: published families, each one sentence of the same parts."""
 
-from sensorium.zoo import aya_vision, bert, clip, cohere2, ctranslate2, dit, flamingo, gemma3, gguf, llama, llava, nano, siglip, vit, whisper  # noqa: F401 (each registers itself)
+from sensorium.zoo import (  # noqa: F401 (each registers itself)
+    aya_vision,
+    bert,
+    clip,
+    cohere2,
+    ctranslate2,
+    deepseek,
+    dit,
+    flamingo,
+    gemma3,
+    gguf,
+    llama,
+    llava,
+    nano,
+    siglip,
+    vit,
+    whisper,
+)
 from sensorium.zoo.registry import ENTRIES, Entry
 
 __all__ = ["ENTRIES", "Entry"]
