@@ -5,12 +5,15 @@ from sensorium.align import AttentionPool, Merge, Pool, Project, Resample
 from sensorium.chat import Chat
 from sensorium.checkpoint import Coverage, Pretrained, load, save
 from sensorium.codecs.audio import AudioCodec
+from sensorium.codecs.native import ClipCodec, NativeCodec
 from sensorium.codecs.text import Tokenizer
-from sensorium.codecs.tiles import StretchCodec
+from sensorium.codecs.tiles import AnyresCodec, SplitCodec, StretchCodec, ViewsCodec
+from sensorium.codecs.video import FramesCodec
 from sensorium.codecs.vision import VisionCodec
 from sensorium.data import Arrays, Packer
 from sensorium.decoder import Decoder
 from sensorium.encoders import AudioEncoder, LabelEncoder, MobileEncoder, TextEncoder, VisionEncoder, Vocabulary
+from sensorium.encoders_native import NativeEncoder
 from sensorium.engine import Codecs, draw_images, embed, respond, stream, write_texts
 from sensorium.fuse import Condition, CrossAttend, Splice
 from sensorium.heads import Classes, Flow, Lookahead, Tokens, Unit

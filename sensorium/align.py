@@ -15,9 +15,11 @@ from dataclasses import KW_ONLY, dataclass
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from sensorium.layers.attention import Attention, attend
 from sensorium.layers.blocks import MLP
+from sensorium.layers.norms import Norm
 from sensorium.spec import Spec
 from sensorium.types import ConfigError, Features, ShapeError
 
@@ -181,7 +183,9 @@ class Merge(Spec):
         inside, outside: widths.
         size: neighbours on a side.
         hidden: width between, for an MLP; None is linear. gated: the MLP multiplies by a second projection (SwiGLU and kin).
-        norm, eps: normalise each position first; norm_joined: what is joined, instead.
+        norm, eps: normalise each position first; norm_joined: what is joined, instead. kind: of the norm, "layer" or "rms".
+        grouped: neighbours stand together already, so that the grid may have any shape (Qwen2-VL, 2409.12191).
+        fill: a side that does not divide is made longer with zeros, on the right and below (DeepSeek-VL2, 2412.10302).
 
     Source: pixel shuffle as in InternVL (2404.16821) and Idefics3 (2408.12637).
     """
@@ -197,10 +201,13 @@ class Merge(Spec):
     gated: bool = False
     norm_joined: bool = False
     eps: float = 1e-5
+    kind: str = "layer"
+    grouped: bool = False
+    fill: bool = False
 
     def places(self, patches: int) -> int:
         """Positions out for ``patches`` positions in."""
-        return patches // self.size**2
+        return (-(-round(patches**0.5) // self.size)) ** 2 if self.fill else patches // self.size**2
 
     def build(self) -> MergeNet:
         return MergeNet(self)
@@ -213,7 +220,8 @@ class MergeNet(nn.Module):
         super().__init__()
         self.spec = spec
         joined = spec.inside * spec.size**2
-        self.norm = nn.LayerNorm(joined if spec.norm_joined else spec.inside, eps=spec.eps) if spec.norm else nn.Identity()
+        normed = Norm(joined if spec.norm_joined else spec.inside, kind=spec.kind, eps=spec.eps)
+        self.norm = normed.build() if spec.norm else nn.Identity()
         if spec.hidden is None:
             self.map: nn.Module = nn.Linear(joined, spec.outside, bias=spec.bias)
         else:
@@ -224,10 +232,17 @@ class MergeNet(nn.Module):
         _check_width(features, self.spec.inside)
         batch, positions, width = features.x_BPD.shape
         side, size = round(positions**0.5), self.spec.size
-        if side * side != positions or side % size:
-            raise ShapeError(f"align got a grid of {positions} positions, wanted a square whose side divides by {size}")
+        if self.spec.fill and side * side == positions and side % size:
+            more = size - side % size
+            filled = F.pad(features.x_BPD.unflatten(1, (side, side)), (0, 0, 0, more, 0, more)).flatten(1, 2)
+            return self(Features(filled))
+        if positions % size**2 if self.spec.grouped else side * side != positions or side % size:
+            wanted = f"groups of {size**2}" if self.spec.grouped else f"a square whose side divides by {size}"
+            raise ShapeError(f"align got a grid of {positions} positions, wanted {wanted}")
         x = features.x_BPD if self.spec.norm_joined else self.norm(features.x_BPD)
-        x = x.reshape(batch, side // size, size, side // size, size, width).permute(0, 1, 3, 2, 4, 5).reshape(batch, -1, size * size * width)
+        if not self.spec.grouped:
+            x = x.reshape(batch, side // size, size, side // size, size, width).transpose(2, 3)
+        x = x.reshape(batch, -1, size * size * width)
         return self.map(self.norm(x) if self.spec.norm_joined else x)
 
 

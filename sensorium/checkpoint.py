@@ -65,6 +65,8 @@ class Published:
         ignored: name -> reason, or None if the tensor is not one to be ignored.
         rename: a tensor's name in any edition of the layout -> its name in the edition that ``rules`` speaks of.
         module: its name in that edition -> its name inside the library's own module, which is what PEFT's adapters say.
+        image: (config, preprocessor_config.json) -> the codec of its pictures; None where it reads none, or is not known.
+        video: (config, settings of its videos) -> the codec of its videos.
     """
 
     spec: Callable[[dict[str, Any]], Model]
@@ -72,6 +74,8 @@ class Published:
     ignored: Callable[[str], str | None] = lambda name: None
     rename: Callable[[str], str] = lambda name: name
     module: Callable[[str], str] = lambda name: name
+    image: Callable[[dict[str, Any], dict[str, Any]], Spec] | None = None
+    video: Callable[[dict[str, Any], dict[str, Any]], Spec] | None = None
 
 
 PUBLISHED: dict[str, Published] = {}
@@ -175,7 +179,7 @@ def _check_depth(config: dict[str, Any], tensors: int) -> None:
     for key, value in config.items():
         if isinstance(value, dict):
             _check_depth(value, tensors)
-        elif key.endswith("layers") and isinstance(value, int) and value > tensors:
+        elif key.endswith("layers") and key != "max_window_layers" and isinstance(value, int) and value > tensors:  # that one is a place
             raise CheckpointError(f"the settings say {key} = {value:,}, but there are {tensors} tensors; fetch the model again")
 
 

@@ -19,9 +19,10 @@ from weakref import WeakKeyDictionary
 import torch
 
 from sensorium.catalog import find
-from sensorium.checkpoint import read_published
+from sensorium.checkpoint import PUBLISHED, read_published
 from sensorium.codecs.chat import ChatTemplate
 from sensorium.codecs.text import Tokenizer
+from sensorium.codecs.video import FramesCodec
 from sensorium.data import Arrays, Packer, Segment
 from sensorium.model import ModelNet
 from sensorium.spec import Spec, from_dict
@@ -40,6 +41,7 @@ class Codecs:
         text: tokenizer, or None.
         image: picture codec, or None; it gives an array, or a list of what the picture becomes with the model's own texts between.
         audio: sound codec, or None.
+        video: codec of moving pictures; None shows a model that reads pictures a few frames of them, evenly apart.
         context: longest text read, in tokens; with a template, of the whole conversation and the answer.
         say, end: names of the special tokens around an answer; None where the model has none.
         ends: names of further special tokens that end an answer.
@@ -63,11 +65,12 @@ class Codecs:
     fixed: bool = False
     template: ChatTemplate | None = None
     words: str | None = None
+    video: Spec | None = None
 
     def to_json(self) -> str:
         """For codecs.json; the tokenizer is a file of its own."""
-        plain: dict[str, Any] = {k: v for k, v in vars(self).items() if k not in ("text", "image", "audio", "template")}
-        made = {name: vars(self)[name].to_dict() for name in ("image", "audio", "template") if vars(self)[name] is not None}
+        plain: dict[str, Any] = {k: v for k, v in vars(self).items() if k not in ("text", "image", "audio", "video", "template")}
+        made = {name: vars(self)[name].to_dict() for name in ("image", "audio", "video", "template") if vars(self)[name] is not None}
         return json.dumps({**plain, "image": None, **made}, indent=1)
 
     @staticmethod
@@ -83,7 +86,7 @@ class Codecs:
                 raise CheckpointError(f"{folder} has no codecs.json; give codecs=Codecs(...) to say how values become arrays")
             return _published(folder)
         data = json.loads((folder / "codecs.json").read_text(encoding="utf-8"))
-        made = {name: from_dict(data.pop(name)) if data.get(name) else data.pop(name, None) for name in ("image", "audio")}
+        made = {name: from_dict(data.pop(name)) if data.get(name) else data.pop(name, None) for name in ("image", "audio", "video")}
         template = data.pop("template", None)
         tokenizer = folder / "tokenizer.json"
         text = Tokenizer.from_file(tokenizer) if tokenizer.is_file() else Codecs.load(find(data["words"])).text if data.get("words") else None
@@ -107,8 +110,11 @@ def _published(path: Path) -> Codecs:
     ends = [name for name in dict.fromkeys(ends) if name in text.specials]
     start, stop = text.around
     fill = text.specials.get(files.special.get("pad", ""), 0)
+    layout = PUBLISHED.get(files.config.get("model_type", ""))
+    image = layout.image(files.config, files.pictures) if layout is not None and layout.image is not None and files.pictures else None
+    video = layout.video(files.config, files.videos or files.pictures) if layout is not None and layout.video is not None and files.pictures else None
     return Codecs(text=text, context=context, end=ends[0] if ends else None, ends=tuple(ends[1:]), fill=fill, start=start, stop=stop,
-                  template=template)
+                  template=template, image=image, video=video)
 
 
 def _marks(config: dict[str, Any], text: Tokenizer) -> dict[str, str]:
@@ -167,15 +173,20 @@ class Desk:
             ModalityError: the model does not read it.
         """
         value = Text(value) if isinstance(value, str) else value
-        if value.modality not in self.spec.reads:
+        modality = value.modality
+        if modality == "video" and modality not in self.spec.reads and "image" in self.packer.places:
+            modality = "image"  # as a few of its frames
+        if modality not in self.spec.reads:
             raise ModalityError(f"the model was given {value.modality}, but reads only {', '.join(self.spec.reads)}")
         codec = vars(self.codecs).get(value.modality)
+        if codec is None and modality != value.modality and self.codecs.image is not None:
+            codec = FramesCodec(self.codecs.image)
         if codec is None:
             raise ConfigError(f"no codec for {value.modality}; give codecs=Codecs({value.modality}=...)")
         if value.modality == "text":
             return [Arrays("text", self.codecs.text.encode(value.text, limit=self.codecs.context))]
         made = codec.encode(value)
-        return [self._array(value.modality, piece) for piece in (made if isinstance(made, list) else [made])]
+        return [self._array(modality, piece) for piece in (made if isinstance(made, list) else [made])]
 
     def _array(self, modality: str, piece: Arrays | Patches | torch.Tensor | str) -> Arrays:
         """What a codec gave; a plain text is of the model's own, and may name special tokens."""

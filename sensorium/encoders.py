@@ -41,6 +41,7 @@ class VisionEncoder(Spec):
         patch_bias: bias of the patch projection.
         pre_norm: normalise before the first block (CLIP).
         final_norm: normalise after the last block; LLaVA reads an inner layer and has none.
+        cropped: ``patch`` need not divide ``size``: what is left over on the right and below is not looked at (SigLIP So400m at 384).
 
     Source: ViT (2010.11929); CLIP (2103.00020); SigLIP (2303.15343).
     """
@@ -60,6 +61,7 @@ class VisionEncoder(Spec):
     patch_bias: bool = False
     pre_norm: bool = True
     final_norm: bool = True
+    cropped: bool = False
 
     @property
     def places(self) -> int:
@@ -77,7 +79,8 @@ class VisionEncoder(Spec):
         return Stack(self.width, self.depth, self.heads, hidden=self.hidden, act=self.act, eps=self.eps, final_norm=self.final_norm)
 
     def check(self) -> list[str]:
-        problems = [] if self.size % self.patch == 0 else [f"size {self.size} does not divide into patches of {self.patch}"]
+        fits = self.size % self.patch == 0 or self.cropped and self.size > self.patch
+        problems = [] if fits else [f"size {self.size} does not divide into patches of {self.patch}"]
         return problems + (["only_first wants a class token; set first=True"] if self.only_first and not self.first else [])
 
     def build(self) -> VisionEncoderNet:

@@ -60,6 +60,8 @@ class PublishedFiles:
         tokenizer_maker: gives the text of tokenizer.json, or None where there is no tokenizer.
         template: chat template in Jinja's language, or None.
         special: "bos", "eos", "pad", "unk", "cls", "sep", "mask" -> the token's text, as far as they are known.
+        pictures: how pictures become arrays, as preprocessor_config.json names it; {} if it is not said.
+        videos: the same of videos, where they have settings of their own.
     """
 
     config: dict[str, Any]
@@ -67,6 +69,8 @@ class PublishedFiles:
     tokenizer_maker: Callable[[], str | None] = lambda: None
     template: str | None = None
     special: dict[str, str] = field(default_factory=dict)
+    pictures: dict[str, Any] = field(default_factory=dict)
+    videos: dict[str, Any] = field(default_factory=dict)
 
     @property
     def tokenizer(self) -> str | None:
@@ -181,7 +185,10 @@ def read_published(path: str | Path) -> PublishedFiles:
         template = (path / "chat_template.jinja").read_text(encoding="utf-8")
     special = {name: words[f"{name}_token"] for name in ("bos", "eos", "pad", "unk", "cls", "sep", "mask") if words.get(f"{name}_token")}
     return PublishedFiles(config, _sharded(path), lambda: tokenizer.read_text(encoding="utf-8") if tokenizer.is_file() else None, template,
-                          {name: word["content"] if isinstance(word, dict) else word for name, word in special.items()})
+                          {name: word["content"] if isinstance(word, dict) else word for name, word in special.items()},
+                          *(_read_settings(path / f"{name}preprocessor_config.json")
+                            or _read_settings(path / "processor_config.json").get(f"{part}_processor", {})
+                            for name, part in (("", "image"), ("video_", "video"))))
 
 
 def _read_settings(path: Path) -> dict[str, Any]:

@@ -68,6 +68,8 @@ def name_problems(spec: Any) -> list[str]:
             problems.append("objective Contrastive needs heads['embed'] = Unit(...)")
     names = spec.loss_names
     problems += [f"two objectives are both {name!r}; drop one, or one would hide the other" for name in sorted(set(names)) if names.count(name) > 1]
+    lost = [(name, other) for name, other in spec.through.items() if other not in spec.encoders]
+    problems += [f"through sends {name} to encoders.{other}, which is not there; add it" for name, other in lost]
     unknown = sorted(set(spec.fuse) - {"splice", "cross", "condition"})
     if unknown:
         problems.append(f"fuse has {unknown}, wanted any of 'splice', 'cross', 'condition'")

@@ -46,6 +46,7 @@ class Model(Spec):
         objectives: what is minimised.
         packed: which layers are stored in few bits (``layers.packed.Packing``); None keeps all in floats.
         adapters: name -> small changes of linear layers (``layers.adapters.Lora``), over packed ones too.
+        through: modality -> the one whose encoder and align it goes through ({"video": "image"}: one tower for stills and moving pictures).
     """
 
     encoders: dict[str, Spec] = field(default_factory=dict)
@@ -56,6 +57,7 @@ class Model(Spec):
     objectives: tuple[Spec, ...] = ()
     packed: Packing | None = None
     adapters: dict[str, Lora] = field(default_factory=dict)
+    through: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "objectives", tuple(self.objectives))
@@ -67,7 +69,7 @@ class Model(Spec):
     @property
     def reads(self) -> tuple[str, ...]:
         """Modalities it takes in."""
-        return tuple(name for name in MODALITIES if name in self.encoders)
+        return tuple(name for name in MODALITIES if name in self.encoders or name in self.through)
 
     @property
     def writes(self) -> tuple[str, ...]:
@@ -92,6 +94,7 @@ class Model(Spec):
         """Tokens that one medium takes among the decoder's; 0 if it enters by cross-attention."""
         if "splice" not in self.fuse or modality not in self.fuse["splice"].modalities:
             return 0
+        modality = self.through.get(modality, modality)
         patches = self.encoders[modality].resolve().patches
         return self.align[modality].resolve().places(patches) if modality in self.align else patches
 
@@ -113,6 +116,7 @@ class Model(Spec):
         lines += [f"fuse.{k}: {v.describe()}" for k, v in self.fuse.items()]
         lines += [f"decoder: {self.decoder.describe()}"] if self.decoder else []
         lines += [f"heads.{k}: {v.describe()}" for k, v in self.heads.items()]
+        lines += [f"{k}: through encoders.{v}" for k, v in self.through.items()]
         lines += [f"objectives: {v.describe()}" for v in self.objectives]
         lines += [f"packed: {self.packed.describe()}"] if self.packed else []
         lines += [f"adapters.{k}: {v.describe()}" for k, v in self.adapters.items()]
@@ -163,6 +167,7 @@ class ModelNet(nn.Module):
 
     def aligned(self, modality: str, value: torch.Tensor | Patches) -> torch.Tensor:
         """Encode and align: pixels or ids -> (L, P, D); media at their own sizes -> (1, P, D), all in one."""
+        modality = self.spec.through.get(modality, modality)
         if modality not in self.encoders:
             raise ModalityError(f"the model was given {modality}, but reads only {', '.join(self.spec.reads)}")
         if isinstance(value, Patches):

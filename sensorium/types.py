@@ -104,9 +104,16 @@ class Audio(Media):
         return save_audio(self, path)
 
 
+@dataclass(frozen=True, eq=False, repr=False)
 class Video(Media):
-    """A moving picture; see :class:`Media`."""
+    """A moving picture; see :class:`Media`. Decoded by ``codecs.native``.
 
+    Args:
+        source: path, encoded bytes, or frames already decoded: float (F, C, H, W) in 0..1.
+        rate_hz: frames a second of decoded frames; files know their own.
+    """
+
+    rate_hz: float | None = None
     modality = "video"
 
 

@@ -73,7 +73,7 @@ class ChatTemplate:
         if len(found) != count:
             raise CheckpointError(f"the chat template shows {len(found)} of {count} pictures or sounds; give them in another turn")
         for match in found:
-            medium = next((part for part in waiting if marks[match.group()] in (None, part.modality)), None)
+            medium = next((part for part in waiting if marks[match.group()] in (None, self._kind(part))), None)
             if medium is None:
                 raise CheckpointError(f"the chat template shows {match.group()} more often than it was given {marks[match.group()]}")
             waiting.remove(medium)
@@ -129,12 +129,16 @@ class ChatTemplate:
             self._guards[tokenizer] = tokenizer.guarding(name for name in tokenizer.added if name.strip() and name in shown)
         return self._guards[tokenizer]
 
+    def _kind(self, medium: Media) -> str:
+        """What the template calls a medium: a video is a picture to a model that knows no videos."""
+        return "image" if medium.modality == "video" and "video" not in self.media else medium.modality
+
     def _content(self, message: Message, typed: Tokenizer | None = None) -> str | list[dict[str, str]]:
         """A message's parts as the template reads them, special tokens' names quoted: one by one, or as one text, a line each, media a mark."""
         parts = [part if isinstance(part, Media) else part.text.replace(MEDIUM, "\ufffd") for part in message.parts]
         if self._by_part:
             texts = [part if typed is None or isinstance(part, Media) else typed.quoted(part) for part in parts]
-            return [{"type": part.modality} if isinstance(part, Media) else {"type": "text", "text": part} for part in texts]
+            return [{"type": self._kind(part)} if isinstance(part, Media) else {"type": "text", "text": part} for part in texts]
         text = "\n".join(MEDIUM if isinstance(part, Media) else part for part in parts)
         return text if typed is None else typed.quoted(text)
 

@@ -103,14 +103,16 @@ class Rope(Spec):
         theta: base of the frequencies.
         axes: frequencies given to each axis, summing to E / 2; () is one axis.
         scaling: slower turning for longer texts, or None.
+        restart: each axis has a whole range of frequencies, instead of its share of one.
 
-    Source: RoFormer (2104.09864); several axes as in Qwen2-VL (2409.12191), section 2.1.
+    Source: RoFormer (2104.09864); several axes as in Qwen2-VL (2409.12191), section 2.1; restart is its picture tower's way.
     """
 
     width: int
     theta: float = 10_000.0
     axes: tuple[int, ...] = ()
     scaling: RopeScaling | None = None
+    restart: bool = False
 
     def check(self) -> list[str]:
         problems = [] if self.width % 2 == 0 else [f"width {self.width} is odd; rotary positions turn pairs"]
@@ -120,8 +122,9 @@ class Rope(Spec):
 
     def frequencies(self, device: torch.device | None = None) -> torch.Tensor:
         """Radians that each pair turns a place, (E / 2,) float32."""
-        half = self.width // 2
-        frequency = self.theta ** (-torch.arange(half, dtype=torch.float32, device=device) / half)
+        counts = self.axes if self.restart else (self.width // 2,)
+        exponent = torch.cat([-torch.arange(count, dtype=torch.float32, device=device) / count for count in counts])
+        frequency = self.theta**exponent
         return frequency if self.scaling is None else self.scaling.slowed(frequency)
 
     def angles(self, position_BT: torch.Tensor, axes_BTA: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:

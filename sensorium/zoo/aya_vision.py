@@ -20,7 +20,7 @@ from sensorium.zoo.llava import chats, layout, module
 from sensorium.zoo.published import CLIP_LAYER, filled, renamed, stack_names
 from sensorium.zoo.registry import Entry, register
 
-__all__ = ["aya_vision", "aya_vision_8b"]
+__all__ = ["aya_vision", "aya_vision_8b", "siglip_tower"]
 
 TOWER_DEFAULTS = {"hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 26, "num_attention_heads": 14, "num_channels": 3,
                   "image_size": 384, "patch_size": 14, "layer_norm_eps": 1e-6}
@@ -37,19 +37,21 @@ def aya_vision(image: sn.VisionEncoder, text: sn.Model, hidden: int, size: int =
         fuse={"splice": sn.Splice(("image",))}, decoder=text.decoder, heads=text.heads, objectives=text.objectives)
 
 
-def _tower(size: int, patch: int, width: int, depth: int, heads: int, hidden: int, eps: float = 1e-6, channels: int = 3) -> sn.VisionEncoder:
+def siglip_tower(size: int, patch: int, width: int, depth: int, heads: int, hidden: int, eps: float = 1e-6, channels: int = 3,
+                 final_norm: bool = False) -> sn.VisionEncoder:
+    """SigLIP's picture tower before a language model."""
     return sn.VisionEncoder(size=size, patch=patch, width=width, depth=depth, heads=heads, hidden=hidden, eps=eps, channels=channels,
-                            act="gelu_tanh", first=False, pre_norm=False, patch_bias=True, final_norm=False)
+                            act="gelu_tanh", first=False, pre_norm=False, patch_bias=True, final_norm=final_norm)
 
 
 def aya_vision_8b() -> sn.Model:
     """Aya Vision on Command R7B, 8.6B parameters."""
-    return aya_vision(_tower(364, 14, 1152, 27, 16, 4304), cohere2_7b(), 14_336)
+    return aya_vision(siglip_tower(364, 14, 1152, 27, 16, 4304), cohere2_7b(), 14_336)
 
 
 def _toy() -> sn.Model:
     text = cohere2(cohere2_decoder(32, 2, 4, 2, 48, (6, None), theta=100.0), 60, scale=0.5)
-    return aya_vision(_tower(16, 4, 24, 2, 2, 40), text, 20)
+    return aya_vision(siglip_tower(16, 4, 24, 2, 2, 40), text, 20)
 
 
 def _spec(config: dict[str, Any]) -> sn.Model:
@@ -58,7 +60,7 @@ def _spec(config: dict[str, Any]) -> sn.Model:
     text, layer, depth = published_cohere2(c.get("text_config") or {}), c["vision_feature_layer"], vision["num_hidden_layers"]
     if not isinstance(layer, int):
         raise ConfigError(f"config.json sets vision_feature_layer to {layer!r}; only one layer is built")
-    tower = _tower(vision["image_size"], vision["patch_size"], vision["hidden_size"], depth + 1 + layer if layer < 0 else layer,
+    tower = siglip_tower(vision["image_size"], vision["patch_size"], vision["hidden_size"], depth + 1 + layer if layer < 0 else layer,
                    vision["num_attention_heads"], vision["intermediate_size"], vision["layer_norm_eps"], vision["num_channels"])
     hidden = c.get("alignment_intermediate_size", text.decoder.width)
     return aya_vision(tower, text, hidden // 2, c["downsample_factor"], c["adapter_layer_norm_eps"])

@@ -21,7 +21,7 @@ from sensorium.zoo.llama import rope_settings, texts
 from sensorium.zoo.published import filled
 from sensorium.zoo.registry import Entry, register
 
-__all__ = ["deepseek", "deepseek_v2", "deepseek_v2_lite", "deepseek_v3", "yarn"]
+__all__ = ["deepseek", "deepseek_spec", "deepseek_stack", "deepseek_v2", "deepseek_v2_lite", "deepseek_v3", "yarn"]
 
 COMMON = {"q_lora_rank": 1536, "kv_lora_rank": 512, "qk_nope_head_dim": 128, "qk_rope_head_dim": 64, "v_head_dim": 128, "rms_norm_eps": 1e-6,
           "n_group": None, "topk_group": None, "norm_topk_prob": False, "routed_scaling_factor": 1.0, "tie_word_embeddings": False,
@@ -38,11 +38,12 @@ def deepseek(stack: sn.Stack, vocab: int, tied: bool = False, ahead: bool = Fals
     return sn.Model(encoders={"text": sn.Vocabulary(vocab, stack.width)}, decoder=sn.Decoder(stack), heads=heads, objectives=objectives)
 
 
-def deepseek_stack(width: int, depth: int, heads: int, hidden: int, latent: sn.Latent, experts: sn.Experts, dense: int, theta: float = 1e4,
+def deepseek_stack(width: int, depth: int, heads: int, hidden: int, latent: sn.Latent | None, experts: sn.Experts, dense: int, theta: float = 1e4,
                    scaling: RopeScaling | None = None, gain: float = 1.0, eps: float = 1e-6) -> sn.Stack:
-    """The decoder's stack; ``gain``: scores are multiplied by its square besides."""
+    """The decoder's stack; ``gain``: scores are multiplied by its square besides. Without ``latent``, plain attention."""
+    head = latent.plain + latent.turned if latent else width // heads
     return sn.Stack(width=width, depth=depth, heads=heads, hidden=hidden, act="silu", gated=True, bias=False, norm="rms", eps=eps, rope_theta=theta,
-                    rope_scaling=scaling, score_scale=gain**2 * (latent.plain + latent.turned) ** -0.5, rule="causal", latent=latent,
+                    rope_scaling=scaling, score_scale=gain**2 * head**-0.5, rule="causal", latent=latent,
                     experts=experts, dense=dense)
 
 
@@ -100,17 +101,19 @@ def _positions(config: dict[str, Any]) -> dict[str, Any]:
         factor, context, rope.get("beta_fast") or 32, rope.get("beta_slow") or 1, rope.get("mscale") or 0.0, rope.get("mscale_all_dim") or 0.0)}
 
 
-def _spec(config: dict[str, Any], v3: bool) -> sn.Model:
+def deepseek_spec(config: dict[str, Any], v3: bool) -> sn.Model:
+    """The sentence that a published config describes, with V3's way of choosing experts or with V2's."""
     c = filled(config, COMMON, FIXED)
     limited = v3 or c.get("topk_method", "greedy") == "group_limited_greedy"
     if not v3 and c.get("topk_method", "greedy") not in ("greedy", "group_limited_greedy"):
         raise ConfigError(f"config.json chooses experts by {c['topk_method']!r}; only 'greedy' and 'group_limited_greedy' are built")
     experts = sn.Experts(
         c["hidden_size"], c["moe_intermediate_size"], count=c["n_routed_experts"], top=c["num_experts_per_tok"], shared=c["n_shared_experts"] or 0,
-        groups=c["n_group"] if limited else 1, top_groups=c["topk_group"] if limited else 1, scale=c["routed_scaling_factor"],
+        groups=(c["n_group"] or 1) if limited else 1, top_groups=(c["topk_group"] or 1) if limited else 1, scale=c["routed_scaling_factor"],
         **(dict(score="sigmoid", group_by="top2", normalise=c["norm_topk_prob"], biased=True) if v3 else {}))
-    latent = sn.Latent(rank=c["kv_lora_rank"], query_rank=c["q_lora_rank"], plain=c["qk_nope_head_dim"], turned=c["qk_rope_head_dim"],
-                       value=c["v_head_dim"], bias=c["attention_bias"])
+    latent = None if c["kv_lora_rank"] is None else sn.Latent(
+        rank=c["kv_lora_rank"], query_rank=c["q_lora_rank"], plain=c["qk_nope_head_dim"], turned=c["qk_rope_head_dim"], value=c["v_head_dim"],
+        bias=c["attention_bias"])
     depth = c["num_hidden_layers"]
     stack = deepseek_stack(c["hidden_size"], depth, c["num_attention_heads"], c["intermediate_size"], latent, experts,
                            min(c["first_k_dense_replace"], depth), eps=c["rms_norm_eps"], **_positions(c))
@@ -118,7 +121,7 @@ def _spec(config: dict[str, Any], v3: bool) -> sn.Model:
 
 
 for _kind, _v3 in (("deepseek_v2", False), ("deepseek_v3", True)):
-    PUBLISHED[_kind] = Published(lambda config, v3=_v3: _spec(config, v3), deepseek_rules, unneeded)
+    PUBLISHED[_kind] = Published(lambda config, v3=_v3: deepseek_spec(config, v3), deepseek_rules, unneeded)
 register(Entry(name="deepseek_v2", full=deepseek_v2, toy=lambda: _toy(False), batch=texts, parameters=235_741_434_880,
                source="DeepSeek-V2, 2405.04434; deepseek-ai/DeepSeek-V2, DeepSeek model licence"))
 register(Entry(name="deepseek_v2_lite", full=deepseek_v2_lite, toy=lambda: _toy(False), batch=texts, parameters=15_706_484_224,

@@ -20,12 +20,14 @@ DIRECT = {"attention.query.weight": "q_proj.weight"}
 LOW = {"attention.query.0.weight": "q_a_proj.weight", "attention.query.0.bias": "q_a_proj.bias", "attention.query.1.weight": "q_a_layernorm.weight",
        "attention.query.2.weight": "q_b_proj.weight"}
 
+PLAIN = {f"{part}.weight": f"{other.removeprefix('self_attn.')}.weight" for part, other in LLAMA_LAYER.items() if part.startswith("attention.")}
+
 
 def _layer(ours: str, theirs: str, stack: sn.Stack, dense: bool, interleaved: bool) -> dict[str, Rule]:
     """Rules of one layer."""
     latent, experts = stack.latent, stack.experts
-    names = {mine: f"self_attn.{other}" for mine, other in (ATTENTION | (LOW if latent.query_rank else DIRECT)).items()
-             if latent.bias or not mine.endswith(".bias")}
+    attention = PLAIN if latent is None else ATTENTION | (LOW if latent.query_rank else DIRECT)
+    names = {mine: f"self_attn.{other}" for mine, other in attention.items() if latent and latent.bias or not mine.endswith(".bias")}
     names |= {f"{part}.weight": f"{LLAMA_LAYER[part]}.weight" for part in ("attention_norm", "mlp_norm")}
     shared = {f"mlp.{part}.weight": f"mlp.{part}_proj.weight" for part in ("gate", "up", "down")}
     names |= shared if dense else {mine.replace("mlp.", "mlp.shared."): other.replace("mlp.", "mlp.shared_experts.") for mine, other in shared.items()
@@ -35,7 +37,7 @@ def _layer(ours: str, theirs: str, stack: sn.Stack, dense: bool, interleaved: bo
     if not dense:
         rules |= {f"mlp.{part}": Rule(tuple(f"{theirs}.mlp.experts.{x}.{part}_proj.weight" for x in range(experts.count)),
                                       lambda *matrices: torch.stack(matrices)) for part in ("gate", "up", "down")}
-    for mine in rules if interleaved else ():
+    for mine in rules if interleaved and latent else ():
         if mine in ("attention.query.weight", "attention.query.2.weight"):
             rules[mine] = Rule(rules[mine].source, lambda w: _halves(w, latent.plain + latent.turned, latent.turned))
         elif mine.startswith("attention.compress."):

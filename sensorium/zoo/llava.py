@@ -19,10 +19,10 @@ from sensorium.checkpoint import PUBLISHED, Published, Rule
 from sensorium.types import Batch, ConfigError
 from sensorium.zoo.clip import vision_defaults, vision_names
 from sensorium.zoo.llama import DEFAULTS, FIXED, llama_decoder, llama_names, published_decoder, tied_head
-from sensorium.zoo.published import filled, renamed
+from sensorium.zoo.published import filled, picture_codec, renamed
 from sensorium.zoo.registry import Entry, register
 
-__all__ = ["layout", "llava", "llava_7b", "module"]
+__all__ = ["chats", "ignored", "layout", "llava", "llava_7b", "llava_rules", "llava_spec", "module"]
 
 TOWER_DEFAULTS = {**vision_defaults, "hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16,
                   "image_size": 336, "patch_size": 14}
@@ -64,7 +64,8 @@ def chats(samples: Sequence[int], alone: bool = False, places: int = 4) -> Batch
     return packer.pack(segments, alone=alone)
 
 
-def _spec(config: dict[str, Any]) -> sn.Model:
+def llava_spec(config: dict[str, Any]) -> sn.Model:
+    """The sentence that a published config describes."""
     vision = filled(config.get("vision_config") or {}, TOWER_DEFAULTS)
     text = filled(config.get("text_config") or {}, DEFAULTS, FIXED)
     layer = config.get("vision_feature_layer", -2)
@@ -79,7 +80,8 @@ def _spec(config: dict[str, Any]) -> sn.Model:
                  bias=config.get("multimodal_projector_bias", True), skip=skip, tied=text["tie_word_embeddings"])
 
 
-def _rules(spec: sn.Model, config: dict[str, Any]) -> dict[str, Rule]:
+def llava_rules(spec: sn.Model, config: dict[str, Any]) -> dict[str, Rule]:
+    """How each parameter is made of the tensors of :func:`layout`."""
     names = vision_names("encoders.image", "vision_tower", spec.encoders["image"].depth, final=False)
     names |= llama_names(spec, "language_model.")
     names |= {f"align.image.map.{mine}.{suffix}": f"multi_modal_projector.{other}.{suffix}"
@@ -100,12 +102,17 @@ def module(name: str) -> str:
     return "lm_head.weight" if name.startswith("language_model.lm_head.") else f"model.{name.replace('language_model.model.', 'language_model.')}"
 
 
-def _ignored(name: str) -> str | None:
+def ignored(name: str) -> str | None:
+    """Why a tensor is not needed, or None."""
     if name.startswith(("vision_tower.encoder.layers.", "vision_tower.post_layernorm.")):
         return "behind the picture layer that is read"
     return "counts 0, 1, 2, ..." if name.endswith("position_ids") else tied_head(name)
 
 
-PUBLISHED["llava"] = Published(_spec, _rules, _ignored, layout, module)
+def _image(config: dict[str, Any], settings: dict[str, Any]) -> sn.VisionCodec:
+    return picture_codec((config.get("vision_config") or {}).get("image_size", 336), "crop", settings)
+
+
+PUBLISHED["llava"] = Published(llava_spec, llava_rules, ignored, layout, module, _image)
 register(Entry(name="llava", full=llava_7b, toy=_toy, batch=chats, parameters=7_063_427_072, unread=12_596_224 + 2_048,
                source="LLaVA 1.5 7B, 2310.03744; llava-hf/llava-1.5-7b-hf, Llama 2 licence"))

@@ -1,4 +1,4 @@
-"""How published files name the tensors of a transformer stack, so that each family's map stays one screen.
+"""How published files name the tensors of a transformer stack and the settings of a picture, so that each family's map stays one screen.
 
     ours  decoder.read.blocks.3.attention.query.weight      theirs  model.layers.3.self_attn.q_proj.weight
 """
@@ -8,9 +8,10 @@ from __future__ import annotations
 from typing import Any
 
 from sensorium.checkpoint import Rule
+from sensorium.codecs.vision import VisionCodec
 from sensorium.types import ConfigError
 
-__all__ = ["CLIP_LAYER", "LLAMA_LAYER", "filled", "renamed", "stack_names"]
+__all__ = ["CLIP_LAYER", "filled", "LLAMA_LAYER", "picture_codec", "renamed", "stack_names"]
 
 CLIP_LAYER = {
     "attention_norm": "layer_norm1", "attention.query": "self_attn.q_proj", "attention.key": "self_attn.k_proj",
@@ -55,3 +56,17 @@ def filled(config: dict[str, Any], defaults: dict[str, Any], fixed: dict[str, An
         if out.get(key, wanted) != wanted:
             raise ConfigError(f"config.json sets {key} to {out[key]!r}; only {wanted!r} is built")
     return out
+
+
+def picture_codec(size: int, fit: str, settings: dict[str, Any]) -> VisionCodec:
+    """Pictures as a published preprocessor_config.json has them resized and normalised.
+
+    Args:
+        size, fit: of what the model looks at, as ``VisionCodec`` has them.
+    """
+    kinds = {1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box"}
+    c = filled(settings, {"resample": 3, "image_mean": (0.5, 0.5, 0.5), "image_std": (0.5, 0.5, 0.5)},
+               {"do_resize": True, "do_rescale": True, "do_normalize": True, "rescale_factor": 1 / 255})
+    if c["resample"] not in kinds:
+        raise ConfigError(f"preprocessor_config.json sets resample to {c['resample']!r}; only {kinds} are built")
+    return VisionCodec(size=size, fit=fit, resample=kinds[c["resample"]], mean=tuple(c["image_mean"]), std=tuple(c["image_std"]))

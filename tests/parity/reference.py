@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import copy
+import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import tokenizers
 import torch
+import transformers
 from safetensors import safe_open
 
 import sensorium as sn
+from sensorium.generate import Sampling, continue_text
 
 CLOSE = dict(rtol=1e-4, atol=2e-5)  # float32, two orders of summing
 
@@ -27,6 +32,14 @@ def saved(model: Any, folder: Path) -> Path:
     """As the library itself saves it."""
     model.save_pretrained(folder)
     return folder
+
+
+def published(model: Any, folder: Path, pictures: dict[str, Any]) -> Path:
+    """The same with a tokenizer of one word and the settings of its pictures beside it."""
+    inner = tokenizers.Tokenizer(tokenizers.models.WordLevel({"<unk>": 0}, unk_token="<unk>"))
+    transformers.PreTrainedTokenizerFast(tokenizer_object=inner, unk_token="<unk>").save_pretrained(folder)
+    (folder / "preprocessor_config.json").write_text(json.dumps(pictures))
+    return saved(model, folder)
 
 
 def tensors(folder: Path) -> dict[str, torch.Tensor]:
@@ -54,3 +67,29 @@ def assert_same_gradients(ours: sn.ModelNet, reference: Any, folder: Path) -> No
         scale = max(float(wanted[name].detach().abs().max()), 1e-3 * largest)  # key biases: zero, but for rounding
         torch.testing.assert_close(parameter.grad / scale, wanted[name].detach() / scale, rtol=0, atol=1e-4,
                                    msg=lambda m, name=name: f"gradient of {name}: {m}")
+
+
+def assert_same_scores(ours: sn.ModelNet, theirs: Any, batch: sn.Batch, given: Sequence[dict[str, torch.Tensor]]) -> None:
+    """Scores of each packed sample against the reference's, and the loss of all; both losses then have their gradients.
+
+    Args:
+        given: what the reference is called with for each sample, with its labels.
+    """
+    logits, total, count = ours.logits(ours.read(batch)), 0.0, 0
+    for number, inputs in enumerate(given):
+        out, labels = theirs(**inputs), int((inputs["labels"] >= 0).sum())
+        torch.testing.assert_close(logits[batch.layout.segment_BT == number], out.logits[0], **CLOSE)
+        total, count = total + out.loss * labels, count + labels
+    loss = ours.losses(batch)["next_token"]
+    torch.testing.assert_close(loss, total / count, **CLOSE)
+    loss.backward()
+    (total / count).backward()
+
+
+def assert_same_answers(ours: sn.ModelNet, theirs: Any, prompts: sn.Batch, given: Sequence[dict[str, torch.Tensor]], end: int, longest: int) -> None:
+    """What both write, greedily; ``given``: what the reference is called with for each prompt."""
+    answers = continue_text(ours, prompts, Sampling(max_tokens=longest, end=end))
+    for inputs, ids in zip(given, answers, strict=True):
+        wanted = theirs.generate(**inputs, max_new_tokens=longest, do_sample=False)[0, inputs["input_ids"].shape[1] :].tolist()
+        assert ids == [i for i in wanted if i != end]
+    assert any(len(ids) > longest // 4 for ids in answers)

@@ -7,16 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 import transformers
 
 import sensorium as sn
-from sensorium.generate import Sampling, continue_text
 from sensorium.zoo.cohere2 import cohere2_7b
 
-from .reference import CLOSE, assert_same_gradients, saved, shaken
+from .reference import assert_same_answers, assert_same_gradients, assert_same_scores, saved, shaken
 from .test_gemma3 import remembered
-from .test_llama import END, GIVEN, packed
+from .test_llama import END, GIVEN, packed, their_inputs
 
 EDITIONS = {
     "windows": {},
@@ -39,16 +37,7 @@ def test_forward_and_backward(edition: str, tmp_path: Path) -> None:
     assert not report.ignored and model.spec.decoder.read.windows == (6, None, 6)
     batch = packed(GIVEN)  # both samples share a row, and the second is longer than the windows
     assert len(batch.token_BT) == 1
-    logits, total = model.logits(model.read(batch)), 0.0
-    for number, (ask, answer) in enumerate(GIVEN):
-        ids = torch.tensor([[*ask, *answer, END]])
-        out = theirs(input_ids=ids, labels=ids.masked_fill(torch.arange(ids.shape[1]) < len(ask), -100))
-        torch.testing.assert_close(logits[batch.layout.segment_BT == number], out.logits[0], **CLOSE)
-        total = total + out.loss * (len(answer) + 1)
-    ours, labels = model.losses(batch)["next_token"], int((batch.label_BT >= 0).sum())
-    torch.testing.assert_close(ours, total / labels, **CLOSE)
-    ours.backward()
-    (total / labels).backward()
+    assert_same_scores(model, theirs, batch, their_inputs(GIVEN))
     assert_same_gradients(model, theirs, tmp_path / "gradients")
 
 
@@ -56,11 +45,7 @@ def test_forward_and_backward(edition: str, tmp_path: Path) -> None:
 def test_generation(edition: str, tmp_path: Path) -> None:
     theirs = reference(**EDITIONS[edition])
     model = sn.load(saved(theirs, tmp_path))
-    ours = continue_text(model, packed(GIVEN, answers=False, alone=True), Sampling(max_tokens=40, end=END))
-    for (ask, _), ids in zip(GIVEN, ours, strict=True):
-        wanted = theirs.generate(torch.tensor([ask]), attention_mask=torch.ones(1, len(ask)), max_new_tokens=40, do_sample=False)
-        assert ids == [i for i in wanted[0, len(ask) :].tolist() if i != END]
-    assert any(len(ids) > 12 for ids in ours)
+    assert_same_answers(model, theirs, packed(GIVEN, answers=False, alone=True), their_inputs(GIVEN, answers=False), END, 40)
 
 
 def test_older_configs_say_the_same(tmp_path: Path) -> None:

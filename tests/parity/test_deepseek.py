@@ -12,15 +12,14 @@ import transformers
 from torch.nn import functional as F
 
 import sensorium as sn
-from sensorium.generate import Sampling, continue_text
 from sensorium.layers.cache import Cache
 from sensorium.layers.experts import active, watch_routing
 from sensorium.types import Batch
 from sensorium.zoo.deepseek import deepseek_v2, deepseek_v2_lite, deepseek_v3
 from sensorium.zoo.llama import llama, llama_decoder
 
-from .reference import CLOSE, assert_same_gradients, saved, shaken
-from .test_llama import END, GIVEN, packed
+from .reference import assert_same_answers, assert_same_gradients, assert_same_scores, saved, shaken
+from .test_llama import END, GIVEN, packed, their_inputs
 
 YARN = dict(rope_type="yarn", rope_theta=1e4, factor=4.0, original_max_position_embeddings=8, beta_fast=32, beta_slow=1, mscale=0.7,
             mscale_all_dim=0.9)
@@ -55,24 +54,17 @@ def test_forward_backward_and_routing(edition: str, tmp_path: Path) -> None:
     batch, chosen = packed(GIVEN), []
     hooks = [module.register_forward_hook(lambda gate, given, out: chosen.append(out[2]))
              for name, module in theirs.named_modules() if name.endswith("mlp.gate")]
-    with watch_routing(model) as routed:
-        logits, total = model.logits(model.read(batch)), 0.0
-    for number, (ask, answer) in enumerate(GIVEN):
-        ids = torch.tensor([[*ask, *answer, END]])
-        chosen.clear()
-        out = theirs(input_ids=ids, labels=ids.masked_fill(torch.arange(ids.shape[1]) < len(ask), -100))
-        here = batch.layout.segment_BT == number
-        torch.testing.assert_close(logits[here], out.logits[0], **CLOSE)
-        for (_, ours), wanted in zip(routed, chosen, strict=True):
-            assert torch.equal(ours.index_NK[here.flatten()].sort().values, wanted.sort().values)
-        total = total + out.loss * (len(answer) + 1)
+    with watch_routing(model) as routed, torch.no_grad():
+        model.read(batch)
+        for number, given in enumerate(their_inputs(GIVEN)):
+            here = (batch.layout.segment_BT == number).flatten()
+            chosen.clear()
+            theirs(**given)
+            for (_, ours), wanted in zip(routed, chosen, strict=True):
+                assert torch.equal(ours.index_NK[here].sort().values, wanted.sort().values)
     for hook in hooks:
         hook.remove()
-    labels = int((batch.label_BT >= 0).sum())
-    ours = model.losses(batch)["next_token"]
-    torch.testing.assert_close(ours, total / labels, **CLOSE)
-    ours.backward()
-    (total / labels).backward()
+    assert_same_scores(model, theirs, batch, their_inputs(GIVEN))
     assert_same_gradients(model, theirs, tmp_path / "gradients")
 
 
@@ -80,11 +72,7 @@ def test_forward_backward_and_routing(edition: str, tmp_path: Path) -> None:
 def test_generation(edition: str, tmp_path: Path) -> None:
     theirs = reference(edition)
     model = sn.load(saved(theirs, tmp_path))
-    ours = continue_text(model, packed(GIVEN, answers=False, alone=True), Sampling(max_tokens=24, end=END))
-    for (ask, _), ids in zip(GIVEN, ours, strict=True):
-        wanted = theirs.generate(torch.tensor([ask]), attention_mask=torch.ones(1, len(ask)), max_new_tokens=24, do_sample=False)
-        assert ids == [i for i in wanted[0, len(ask) :].tolist() if i != END]
-    assert any(len(ids) > 6 for ids in ours)
+    assert_same_answers(model, theirs, packed(GIVEN, answers=False, alone=True), their_inputs(GIVEN, answers=False), END, 24)
 
 
 def test_both_forms_of_latent_attention_are_equal_and_only_the_latent_is_kept(tmp_path: Path) -> None:

@@ -12,7 +12,6 @@ import transformers
 
 import sensorium as sn
 from sensorium.fused import Plain, open_reader, why_plain
-from sensorium.generate import Sampling, continue_text
 from sensorium.layers.attention import attend
 from sensorium.layers.cache import Cache
 from sensorium.layers.packed import INT8
@@ -20,8 +19,8 @@ from sensorium.layers.positions import RopeScaling
 from sensorium.layers.stack import Stack
 from sensorium.zoo.gemma3 import SIZES, gemma3_sized
 
-from .reference import CLOSE, assert_same_gradients, saved, shaken
-from .test_llama import END, GIVEN, packed
+from .reference import CLOSE, assert_same_answers, assert_same_gradients, assert_same_scores, saved, shaken
+from .test_llama import END, GIVEN, packed, their_inputs
 
 EDITIONS = {
     "windows": {},
@@ -46,18 +45,10 @@ def test_forward_and_backward(edition: str, tmp_path: Path) -> None:
     assert not report.ignored and model.spec.decoder.read.windows == (6, None, 6)
     batch = packed(GIVEN)  # both samples share a row, and the second is longer than the windows
     assert len(batch.token_BT) == 1
-    logits, total = model.logits(model.read(batch)), 0.0
-    for number, (ask, answer) in enumerate(GIVEN):
-        ids = torch.tensor([[*ask, *answer, END]])
-        out = theirs(input_ids=ids, labels=ids.masked_fill(torch.arange(ids.shape[1]) < len(ask), -100))
-        torch.testing.assert_close(logits[batch.layout.segment_BT == number], out.logits[0], **CLOSE)
-        alone = model.read(sn.Batch(token_BT=ids, media_BT=torch.zeros_like(ids)))  # no layout: another way to the same masks
-        torch.testing.assert_close(model.logits(alone), out.logits, **CLOSE)
-        total = total + out.loss * (len(answer) + 1)
-    ours, labels = model.losses(batch)["next_token"], int((batch.label_BT >= 0).sum())
-    torch.testing.assert_close(ours, total / labels, **CLOSE)
-    ours.backward()
-    (total / labels).backward()
+    assert_same_scores(model, theirs, batch, their_inputs(GIVEN))
+    for given in their_inputs(GIVEN):  # no layout: another way to the same masks
+        alone = model.read(sn.Batch(token_BT=given["input_ids"], media_BT=torch.zeros_like(given["input_ids"])))
+        torch.testing.assert_close(model.logits(alone), theirs(input_ids=given["input_ids"]).logits, **CLOSE)
     with torch.no_grad():
         for name, parameter in theirs.named_parameters():
             if "norm" in name:
@@ -69,11 +60,7 @@ def test_forward_and_backward(edition: str, tmp_path: Path) -> None:
 def test_generation(edition: str, tmp_path: Path) -> None:
     theirs = reference(**EDITIONS[edition])
     model = sn.load(saved(theirs, tmp_path))
-    ours = continue_text(model, packed(GIVEN, answers=False, alone=True), Sampling(max_tokens=40, end=END))
-    for (ask, _), ids in zip(GIVEN, ours, strict=True):
-        wanted = theirs.generate(torch.tensor([ask]), attention_mask=torch.ones(1, len(ask)), max_new_tokens=40, do_sample=False)
-        assert ids == [i for i in wanted[0, len(ask) :].tolist() if i != END]
-    assert any(len(ids) > 12 for ids in ours)
+    assert_same_answers(model, theirs, packed(GIVEN, answers=False, alone=True), their_inputs(GIVEN, answers=False), END, 40)
 
 
 def test_capped_scores() -> None:

@@ -17,7 +17,7 @@ from sensorium.generate import Sampling, continue_text
 from sensorium.layers.positions import RopeScaling
 from sensorium.zoo.llama import smollm2_135m
 
-from .reference import CLOSE, assert_same_gradients, saved, shaken
+from .reference import assert_same_answers, assert_same_gradients, assert_same_scores, saved, shaken
 
 END = 3
 EDITIONS = {
@@ -47,6 +47,16 @@ def packed(samples: list[tuple[list[int], list[int]]], answers: bool = True, alo
     return PACKER.pack([PACKER.segment(sample) for sample in parts], alone=alone)
 
 
+def their_inputs(samples: list[tuple[list[int], list[int]]], answers: bool = True) -> list[dict[str, torch.Tensor]]:
+    """The same samples as the reference reads them."""
+    out = []
+    for ask, answer in samples:
+        ids = torch.tensor([[*ask, *answer, END] if answers else ask])
+        labels = {"labels": ids.masked_fill(torch.arange(ids.shape[1]) < len(ask), -100)} if answers else {}
+        out.append({"input_ids": ids, "attention_mask": torch.ones_like(ids), **labels})
+    return out
+
+
 @pytest.mark.parametrize("edition", EDITIONS)
 def test_forward_and_backward(edition: str, tmp_path: Path) -> None:
     theirs, report = reference(**EDITIONS[edition]), sn.Coverage()
@@ -54,16 +64,7 @@ def test_forward_and_backward(edition: str, tmp_path: Path) -> None:
     assert not report.ignored
     batch = packed(GIVEN)  # both samples share a row
     assert len(batch.token_BT) == 1
-    logits, total = model.logits(model.read(batch)), 0.0
-    for number, (ask, answer) in enumerate(GIVEN):
-        ids = torch.tensor([[*ask, *answer, END]])
-        out = theirs(input_ids=ids, labels=ids.masked_fill(torch.arange(ids.shape[1]) < len(ask), -100))
-        torch.testing.assert_close(logits[batch.layout.segment_BT == number], out.logits[0], **CLOSE)
-        total = total + out.loss * (len(answer) + 1)
-    ours, labels = model.losses(batch)["next_token"], int((batch.label_BT >= 0).sum())
-    torch.testing.assert_close(ours, total / labels, **CLOSE)
-    ours.backward()
-    (total / labels).backward()
+    assert_same_scores(model, theirs, batch, their_inputs(GIVEN))
     assert_same_gradients(model, theirs, tmp_path / "gradients")
 
 
@@ -71,11 +72,7 @@ def test_forward_and_backward(edition: str, tmp_path: Path) -> None:
 def test_generation(edition: str, tmp_path: Path) -> None:
     theirs = reference(**EDITIONS[edition])
     model = sn.load(saved(theirs, tmp_path))
-    ours = continue_text(model, packed(GIVEN, answers=False, alone=True), Sampling(max_tokens=40, end=END))
-    for (ask, _), ids in zip(GIVEN, ours, strict=True):
-        wanted = theirs.generate(torch.tensor([ask]), attention_mask=torch.ones(1, len(ask)), max_new_tokens=40, do_sample=False)
-        assert ids == [i for i in wanted[0, len(ask) :].tolist() if i != END]
-    assert any(len(ids) > 6 for ids in ours)
+    assert_same_answers(model, theirs, packed(GIVEN, answers=False, alone=True), their_inputs(GIVEN, answers=False), END, 40)
 
 
 def test_older_configs_say_the_same(tmp_path: Path) -> None:

@@ -10,9 +10,8 @@ import torch
 import transformers
 
 import sensorium as sn
-from sensorium.generate import Sampling, continue_text
 
-from .reference import CLOSE, assert_same_gradients, saved, shaken, tensors
+from .reference import assert_same_answers, assert_same_gradients, assert_same_scores, saved, shaken, tensors
 
 IMAGE, END = 59, 3
 
@@ -60,17 +59,7 @@ def test_forward_and_backward(kv_heads: int, tmp_path: Path) -> None:
     assert set(report.ignored.values()) == {"behind the picture layer that is read"}
     batch = PACKER.pack([PACKER.segment(parts) for parts in samples()])  # both samples share a row
     assert len(batch.token_BT) == 1
-    logits = model.logits(model.read(batch))
-    total = 0.0
-    for number, parts in enumerate(samples()):
-        out = theirs(**their_inputs(parts))
-        torch.testing.assert_close(logits[batch.layout.segment_BT == number], out.logits[0], **CLOSE)
-        total = total + out.loss * (len(parts[-1].value) + 1)
-    labels = int((batch.label_BT >= 0).sum())
-    ours = model.losses(batch)["next_token"]
-    torch.testing.assert_close(ours, total / labels, **CLOSE)
-    ours.backward()
-    (total / labels).backward()
+    assert_same_scores(model, theirs, batch, [their_inputs(parts) for parts in samples()])
     assert_same_gradients(model, theirs, tmp_path / "gradients")
 
 
@@ -79,12 +68,8 @@ def test_generation(tmp_path: Path) -> None:
     model = sn.load(saved(theirs, tmp_path))
     prompts = [parts[:-1] for parts in samples()]
     batch = PACKER.pack([PACKER.segment(parts) for parts in prompts], alone=True)
-    ours = continue_text(model, batch, Sampling(max_tokens=10, end=END))
-    for parts, ids in zip(prompts, ours, strict=True):
-        given = their_inputs(parts, answer=False)
-        wanted = theirs.generate(**given, max_new_tokens=10, do_sample=False)[0, given["input_ids"].shape[1] :].tolist()
-        assert ids == [i for i in wanted if i != END]
-    assert any(len(ids) > 3 for ids in ours)
+    given = [their_inputs(parts, answer=False) for parts in prompts]
+    assert_same_answers(model, theirs, batch, given, END, 10)
 
 
 def test_other_editions_of_the_layout_load(tmp_path: Path) -> None:
