@@ -12,6 +12,7 @@ from sensorium.zoo import (  # noqa: F401 (each registers itself)
     flamingo,
     gemma3,
     gguf,
+    grok,
     llama,
     llava,
     llava_next,
