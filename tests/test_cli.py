@@ -24,12 +24,12 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return saved_toy(tmp_path_factory.mktemp("toy") / "toy")
 
 
-def sensorium(*words: object, cwd: Path | None = None) -> subprocess.CompletedProcess:
+def sensorium(*words: object, cwd: Path | None = None, given: str | None = None) -> subprocess.CompletedProcess:
     """Run the command with at most 6 GB of address space."""
     def bound() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (6 * 2**30, 6 * 2**30))
 
-    return subprocess.run([sys.executable, "-m", "sensorium.cli", *map(str, words)], cwd=cwd or ROOT, capture_output=True, text=True,
+    return subprocess.run([sys.executable, "-m", "sensorium.cli", *map(str, words)], cwd=cwd or ROOT, capture_output=True, text=True, input=given,
                           timeout=120, preexec_fn=bound, env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"})
 
 
@@ -110,6 +110,18 @@ def test_draw_index_search_describe(toy: Path, tmp_path: Path) -> None:
     assert "dog.png" in found.stdout, found.stderr
     assert json.loads((tmp_path / "f.json").read_text())["found"][0]["path"].endswith("dog.png")
     assert "Project(inside=24, outside=32)" in sensorium("describe", toy).stdout
+
+
+def test_a_picture_goes_with_the_first_thing_said(toy: Path, tmp_path: Path) -> None:
+    Pillow.new("RGB", (20, 30), (200, 30, 30)).save(tmp_path / "red.png")
+    done = sensorium("chat", "-m", toy, "--image", tmp_path / "red.png", "--save", tmp_path / "talk.jsonl", "--max-tokens", 3,
+                     given="a dog\nblue sky\n")
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(line) for line in (tmp_path / "talk.jsonl").read_text().splitlines()]
+    assert [row["role"] for row in rows] == ["user", "assistant"] * 2
+    assert [[*part][0] for part in rows[0]["parts"]] == ["image", "text"] and [[*part][0] for part in rows[2]["parts"]] == ["text"]
+    lost = sensorium("chat", "-m", toy, "--image", tmp_path / "no.png", given="a dog\n")
+    assert lost.returncode == 2 and "no.png" in lost.stderr and "Traceback" not in lost.stderr
 
 
 def test_help_teaches() -> None:

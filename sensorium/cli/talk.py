@@ -125,7 +125,10 @@ def _show(deltas: Any, places: dict[str, Path]) -> None:
 
 
 def chat(
-    model: Annotated[str | None, typer.Option("--model", "-m", help="Who answers; by default the best language model at hand.")] = None,
+    model: Annotated[str | None, typer.Option("--model", "-m", help="Who answers; by default the best language model at hand, or with a picture "
+                                              "the best that sees.")] = None,
+    image: Annotated[list[Path] | None, typer.Option("--image", "-i", help="A picture that goes with the first thing said; may be given several "
+                                                     "times.")] = None,
     adapter: AdapterFolder = None,
     system: Annotated[str | None, typer.Option(help="What the model is told before the conversation.")] = None,
     save: Annotated[Path | None, typer.Option(help="Keep the conversation in this file, and go on with it next time.")] = None,
@@ -134,22 +137,23 @@ def chat(
 ) -> None:
     """Talk with a language model, turn by turn. An empty line or Ctrl-D ends it; Ctrl-C stops an answer.
 
-    [dim]echo "Name three colours" | sensorium chat[/dim]
+    [dim]echo "Name three colours" | sensorium chat[/dim]    [dim]sensorium chat --image cat.png[/dim]
     """
     import sensorium as sn
     from sensorium.chat import Chat
     from sensorium.named import base_of, best, open_model
 
-    name = model or (base_of(adapter) if adapter else best("think"))
+    name = model or (base_of(adapter) if adapter else best("see" if image else "think"))
     settings = sn.Request([], max_tokens=max_tokens, seed=seed, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p,
                           repetition=repetition)
     talk = Chat(open_model(name, adapter), system=system, settings=settings)
     if save is not None and save.is_file():
         talk.load(save)
-    _converse(talk, name, save)
+    _converse(talk, name, save, [sn.Image(path) for path in image or []])
 
 
-def _converse(talk: Any, name: str, save: Path | None) -> None:
+def _converse(talk: Any, name: str, save: Path | None, shown: list[Any]) -> None:
+    """Lines in, answers out; what is ``shown`` goes with the first line."""
     here = sys.stdin.isatty()
     if here:
         err.print(f"[dim]{name}; an empty line ends it[/]", highlight=False)
@@ -163,7 +167,8 @@ def _converse(talk: Any, name: str, save: Path | None) -> None:
                 return
             continue
         try:
-            for delta in talk.say(line):
+            before, shown = shown, []
+            for delta in talk.say(*before, line):
                 if delta.kind == "text":
                     sys.stdout.write(delta.value)
                     sys.stdout.flush()

@@ -6,7 +6,7 @@
 
 A token sees the latest picture before it. What differs from the paper at full size: the tower is a vision transformer of NFNet-F6's size
 (430M, 438M published), and the decoder turns its queries and keys (rotary positions) where Chinchilla adds a learned projection of relative
-places, which takes the 1.4B decoder to 1.27B. The paper gives its sizes rounded.
+places, which takes the 1.4B decoder to 1.27B and the 70B one to 64.7B. The paper gives its sizes rounded.
 
 Source: 2204.14198, section 2 and appendix A.1; no weights were published.
 """
@@ -17,7 +17,7 @@ import sensorium as sn
 from sensorium.zoo.llava import chats
 from sensorium.zoo.registry import Entry, register
 
-__all__ = ["flamingo", "flamingo_3b"]
+__all__ = ["flamingo", "flamingo_3b", "flamingo_80b"]
 
 
 def flamingo(image: sn.VisionEncoder, resample: sn.Resample, decoder: sn.Decoder, vocab: int, every: int, heads: int,
@@ -37,10 +37,19 @@ def _chinchilla(width: int, depth: int, heads: int) -> sn.Decoder:
     return sn.Decoder(sn.Stack(width=width, depth=depth, heads=heads, bias=False, norm="rms", rope_theta=1e4, rule="causal"))
 
 
+def _seen(decoder: sn.Decoder, every: int) -> sn.Model:
+    return flamingo(sn.VisionEncoder(size=320, patch=32, width=1536, depth=15, heads=16, first=False, act="gelu"),
+                    sn.Resample(1536, 1536, queries=64, depth=6, heads=16, head_width=96), decoder, 32_000, every, decoder.read.heads, 128)
+
+
 def flamingo_3b() -> sn.Model:
     """Flamingo-3B: Chinchilla-1.4B with a gated layer before every layer."""
-    return flamingo(sn.VisionEncoder(size=320, patch=32, width=1536, depth=15, heads=16, first=False, act="gelu"),
-                    sn.Resample(1536, 1536, queries=64, depth=6, heads=16, head_width=96), _chinchilla(2048, 24, 16), 32_000, 1, 16, 128)
+    return _seen(_chinchilla(2048, 24, 16), 1)
+
+
+def flamingo_80b() -> sn.Model:
+    """Flamingo-80B: Chinchilla-70B with a gated layer before every seventh layer."""
+    return _seen(_chinchilla(8192, 80, 64), 7)
 
 
 def _toy() -> sn.Model:
@@ -50,3 +59,5 @@ def _toy() -> sn.Model:
 
 register(Entry(name="flamingo", full=flamingo_3b, toy=_toy, batch=lambda samples, alone=False: chats(samples, alone, places=0),
                parameters=3_200_000_000, rounded=0.06, source="Flamingo-3B, 2204.14198, table 5; no published weights"))
+register(Entry(name="flamingo_80b", full=flamingo_80b, toy=_toy, batch=lambda samples, alone=False: chats(samples, alone, places=0),
+               parameters=80_000_000_000, rounded=0.09, source="Flamingo-80B, 2204.14198, table 5; no published weights"))
