@@ -100,7 +100,7 @@ def _published(path: Path) -> Codecs:
         raise CheckpointError(f"{path} has no tokenizer; give codecs=Codecs(...) to say how values become arrays")
     text = Tokenizer.from_text(files.tokenizer, f"the tokenizer of {path.name}")
     special = {f"{name}_token": token for name, token in files.special.items()}
-    template = ChatTemplate(files.template, special, _marks(files.config, text)) if files.template else None
+    template = ChatTemplate(files.template, special, _marks(files.config, text, files.template)) if files.template else None
     sizes = {**files.config.get("text_config", {}), **files.config}
     context = next((sizes[name] for name in ("max_position_embeddings", "max_target_positions") if name in sizes), 2048)
     numbers = sizes.get("eos_token_id")
@@ -117,11 +117,13 @@ def _published(path: Path) -> Codecs:
                   template=template, image=image, video=video)
 
 
-def _marks(config: dict[str, Any], text: Tokenizer) -> dict[str, str]:
-    """Modality -> the token that stands for a medium in a published model's conversations."""
+def _marks(config: dict[str, Any], text: Tokenizer, template: str) -> dict[str, str]:
+    """Modality -> the token that stands for a medium in a published model's conversations: the one that its settings name, or the plain one where
+    the template writes that (and the published program then puts the other in its place)."""
     names = {number: name for name, number in text.added.items()}
     numbers = {m: config.get(f"{m}_token_id", config.get(f"{m}_token_index")) for m in ("image", "audio", "video")}
-    return {modality: names[number] for modality, number in numbers.items() if number in names}
+    marks = {modality: names[number] for modality, number in numbers.items() if number in names}
+    return {modality: f"<{modality}>" if name not in template and f"<{modality}>" in template else name for modality, name in marks.items()}
 
 
 _KNOWN: WeakKeyDictionary[ModelNet, Codecs] = WeakKeyDictionary()

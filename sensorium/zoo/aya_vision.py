@@ -17,7 +17,7 @@ from sensorium.types import ConfigError
 from sensorium.zoo.cohere2 import cohere2, cohere2_7b, cohere2_decoder, cohere2_rules, published_cohere2
 from sensorium.zoo.llama import tied_head
 from sensorium.zoo.llava import chats, layout, module
-from sensorium.zoo.published import CLIP_LAYER, filled, renamed, stack_names
+from sensorium.zoo.published import CLIP_LAYER, filled, picture_codec, renamed, stack_names
 from sensorium.zoo.registry import Entry, register
 
 __all__ = ["aya_vision", "aya_vision_8b", "siglip_tower"]
@@ -86,6 +86,13 @@ def _ignored(name: str) -> str | None:
     return "counts 0, 1, 2, ..." if name.endswith("position_ids") else tied_head(name)
 
 
-PUBLISHED["aya_vision"] = Published(_spec, _rules, _ignored, layout, module)
+def _image(config: dict[str, Any], settings: dict[str, Any]) -> sn.StretchCodec:
+    c = filled(settings, {"size": {"height": 364, "width": 364}, "max_patches": 12, "min_patches": 1})
+    if c["size"]["height"] != c["size"]["width"]:
+        raise ConfigError(f"preprocessor_config.json sets size to {c['size']}; only square tiles are built")
+    return sn.StretchCodec(picture_codec(c["size"]["height"], "squash", c), most=c["max_patches"], least=c["min_patches"])
+
+
+PUBLISHED["aya_vision"] = Published(_spec, _rules, _ignored, layout, module, _image)
 register(Entry(name="aya_vision", full=aya_vision_8b, toy=_toy, batch=chats, parameters=8_631_842_032, unread=2_304,
                source="Aya Vision 8B, 2505.08751; CohereLabs/aya-vision-8b, CC-BY-NC-4.0"))

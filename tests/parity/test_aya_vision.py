@@ -158,3 +158,17 @@ def test_the_published_size_takes_the_published_places() -> None:
     assert places == 169 and 13 * (places + 1) + 2 == 2_212
     codec = sn.StretchCodec(sn.VisionCodec(size=364))
     assert codec.grid(1000, 750) == (4, 3) and sn.from_json(codec.to_json()) == codec
+
+
+def test_a_folder_says_how_its_pictures_are_prepared(tmp_path: Path) -> None:
+    """The template writes <image> where the settings name another token."""
+    theirs = processor()
+    theirs.tokenizer.chat_template = ("{% for m in messages %}{% for part in m['content'] %}{% if part['type'] == 'image' %}<image>{% else %}"
+                                      "{{ part['text'] }}{% endif %}{% endfor %}{% endfor %}")
+    model = reference(image_token_index=theirs.tokenizer.convert_tokens_to_ids("<|IMG_PATCH|>"))
+    theirs.tokenizer.save_pretrained(tmp_path)
+    settings = {"size": {"height": 16, "width": 16}, "max_patches": 6, "image_mean": [0.4] * 3, "image_std": [0.2] * 3, "resample": 3}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(settings))
+    codecs = sn.Codecs.load(saved(model, tmp_path))
+    assert codecs.image == sn.StretchCodec(sn.VisionCodec(size=16, fit="squash", mean=(0.4,) * 3, std=(0.2,) * 3), most=6)
+    assert codecs.template.media["image"] == "<image>"
