@@ -164,6 +164,8 @@ def _presence(scene: Scene, rng: np.random.Generator) -> Question | None:
         held = (shape, colour) in HELD_PAIRS  # what is never shown is never asked for either, or "no" would be learned of it
         other = [(s, c) for s in SHAPES for c in COLOURS
                  if (s, c) not in have and (s == shape) != (c == colour) and ((s, c) in HELD_PAIRS) == held]
+        if not other:
+            return None
         shape, colour = other[int(rng.integers(len(other)))]
     there = (shape, colour) in have
     return Question("presence", f"Is there {_a(f'{colour} {shape}')}?", "Yes, there is." if there else "No, there is not.", "yes" if there else "no")
