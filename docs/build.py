@@ -14,19 +14,18 @@ sys.path.insert(0, str(ROOT))
 TREE = [
     "types", "data", "spec", "files", "fetch", "layers/positions", "layers/masks", "layers/cache", "layers/norms", "layers/kernels",
     "layers/packed", "layers/adapters", "layers/attention", "layers/mla", "layers/blocks", "layers/experts", "layers/stack",
-    "layers/patches", "layers/convolutions", "codecs/vision", "codecs/tiles", "codecs/native", "codecs/waves",
-    "codecs/audio", "codecs/text", "codecs/_render", "codecs/sandbox", "codecs/chat", "codecs/espeak", "codecs/english", "codecs/video",
-    "codecs/mandarin", "codecs/sentences", "codecs/phonemes", "encoders", "encoders_native", "align", "fuse", "decoder", "heads", "objectives",
-    "joints",
+    "layers/patches", "layers/convolutions", "codecs/vision", "codecs/tiles", "codecs/native", "codecs/waves", "codecs/audio",
+    "codecs/text", "codecs/_render", "codecs/sandbox", "codecs/chat", "codecs/espeak", "codecs/english", "codecs/video", "codecs/mandarin",
+    "codecs/sentences", "codecs/phonemes", "encoders", "encoders_native", "align", "fuse", "decoder", "heads", "objectives", "joints",
     "model", "samples", "catalog", "formats", "checkpoint", "adapt", "pull", "optim", "sentinels", "train", "fused", "constrain",
     "generate", "denoise", "desk", "lessons", "engine", "pauses", "windows", "dictation", "timing", "hear", "captions", "speak", "chat",
     "named", "route", "zoo/registry", "zoo/published", "zoo/gguf", "zoo/ctranslate2", "zoo/llama", "zoo/qwen", "zoo/qwen_vl", "zoo/gemma3",
     "zoo/cohere2", "zoo/deepseek_layout", "zoo/deepseek", "zoo/grok", "zoo/whisper", "zoo/bert", "zoo/clip", "zoo/siglip", "zoo/vit",
     "zoo/llava", "zoo/llava_next", "zoo/smolvlm", "zoo/deepseek_vl2", "zoo/aya_vision", "zoo/flamingo", "zoo/dit", "zoo/nano", "zoo/see",
     "corpus/split", "corpus/sources", "corpus/kinds", "corpus/names", "corpus/draw", "corpus/emoji", "corpus/clipart", "corpus/build",
-    "corpus/describe", "corpus/world", "memory/table", "evals/figures", "evals/judge", "evals/nano", "evals/see", "evals/clips",
-    "evals/speech", "evals/language", "evals/published", "page", "demo_talk", "demo", "cli/shared", "cli/talk", "cli/look", "cli/models",
-    "cli/learn", "cli/adapt", "cli/main", "cli/__main__",
+    "corpus/describe", "corpus/world", "corpus/fewshot", "memory/table", "chart", "evals/figures", "evals/judge", "evals/nano",
+    "evals/see", "evals/clips", "evals/speech", "evals/language", "evals/published", "evals/fewshot", "evals/seeing", "page", "demo_talk",
+    "demo", "cli/shared", "cli/talk", "cli/look", "cli/models", "cli/learn", "cli/adapt", "cli/main", "cli/__main__",
 ]
 CORE = TREE[: TREE.index("route") + 1]
 

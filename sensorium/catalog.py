@@ -25,7 +25,7 @@ __all__ = ["Card", "CATALOG", "Entry", "entry", "File", "find", "home", "HubFile
            "ready", "Source", "WebFile"]
 
 WEIGHTS = Path(__file__).parent / "weights"
-KINDS = ("see", "think", "hear", "embed", "speak", "pauses")
+KINDS = ("see", "look", "think", "hear", "embed", "speak", "pauses")
 _MARKS = ("model.json", "config.json", "model.onnx")  # a folder with one of these, or with a GGUF file, is a model's
 
 
@@ -96,8 +96,8 @@ class Entry:
 
     Args:
         name: what people call it.
-        kind: one of ``KINDS``: see (reads and draws pictures), think (answers), hear (speech to text), embed (text to vectors), speak
-            (text to speech), pauses (finds speech in sound).
+        kind: one of ``KINDS``: see (reads and draws pictures), look (answers questions about pictures), think (answers), hear (speech to
+            text), embed (text to vectors), speak (text to speech), pauses (finds speech in sound).
         about: what it does, and in which languages, in one sentence.
         parameters: how many numbers it has learned.
         licence, credit: of the weights; who made and who packed them.

@@ -26,7 +26,7 @@ from sensorium.codecs.video import FramesCodec
 from sensorium.data import Arrays, Packer, Segment
 from sensorium.model import ModelNet
 from sensorium.spec import Spec, from_dict
-from sensorium.types import CheckpointError, ConfigError, Media, MediaError, Message, ModalityError, Patches, Text, user
+from sensorium.types import CheckpointError, ConfigError, Media, MediaError, Message, ModalityError, Patches, Text
 
 __all__ = ["Codecs", "codecs_of", "Desk", "Value"]
 
@@ -227,10 +227,6 @@ class Desk:
     def lesson(self, messages: Sequence[Message], answer: str) -> Segment:
         """A conversation laid out as :meth:`prompt` does, and the answer that is to be learned."""
         return self.packer.answered(self.prompt(messages, "text"), self.codecs.text.encode(answer))
-
-    def question(self, values: Sequence[Value], want: str) -> Segment:
-        """Values as one question, ready to be answered in ``want``."""
-        return self.prompt([user(*values)], want)
 
     def tower_batches(self, values: Sequence[Value], items: int = 64, places: int = 4096,
                       spare: float = 0.1) -> Iterator[tuple[list[int], torch.Tensor]]:

@@ -20,7 +20,7 @@ from sensorium.denoise import Solver, draw, stream_draw
 from sensorium.desk import Codecs, Desk, Value, codecs_of
 from sensorium.generate import Sampling, Stops, continue_text, stream_text
 from sensorium.model import ModelNet
-from sensorium.types import MODALITIES, Batch, ConfigError, Delta, Image, ModalityError, Reply, Request, Text
+from sensorium.types import MODALITIES, Batch, ConfigError, Delta, Image, Message, ModalityError, Reply, Request, Text, user
 
 __all__ = ["Codecs", "codecs_of", "constraints_of", "draw_images", "embed", "respond", "sampling_of", "stream", "tell", "write_texts"]
 
@@ -64,14 +64,15 @@ def _embed_towers(desk: Desk, groups: list[list[Value]]) -> torch.Tensor:
     return torch.stack(out)
 
 
-def write_texts(model: ModelNet, prompts: Sequence[Sequence[Value]], max_tokens: int = 32, codecs: Codecs | None = None,
+def write_texts(model: ModelNet, prompts: Sequence[Sequence[Value] | Sequence[Message]], max_tokens: int = 32, codecs: Codecs | None = None,
                 chunk: int = 64) -> list[str]:
-    """Answer many prompts in text, greedily, ``chunk`` at a time."""
+    """Answer many prompts in text, greedily, ``chunk`` at a time; each is a list of values, or a conversation so far."""
     desk = Desk(model, codecs)
     _check_want(model, "text")
     out: list[str] = []
     for start in range(0, len(prompts), chunk):
-        batch = desk.packer.pack([desk.question(p, "text") for p in prompts[start : start + chunk]], alone=True)
+        some = [list(prompt) if any(isinstance(value, Message) for value in prompt) else [user(*prompt)] for prompt in prompts[start : start + chunk]]
+        batch = desk.packer.pack([desk.prompt(messages, "text") for messages in some], alone=True)
         ids = continue_text(model, batch, Sampling(max_tokens=max_tokens, end=desk.ends))
         out += [desk.codecs.text.decode(row) for row in ids]
     return out

@@ -22,7 +22,7 @@ from sensorium.samples import Mixture, Source
 from sensorium.train import Group, Run
 from sensorium.types import Batch, ConfigError, MediaError, Message, Sample, Text, assistant, user
 
-__all__ = ["Course", "lay_out", "lessons_of"]
+__all__ = ["Course", "lay_out", "lessons_of", "turns"]
 
 
 def lessons_of(sample: Sample, where: str) -> list[tuple[list[Message], str]]:
@@ -49,6 +49,16 @@ def lessons_of(sample: Sample, where: str) -> list[tuple[list[Message], str]]:
     if not found:
         raise MediaError(f'{where}: nothing is a target, so there is nothing to learn; mark the answer: {{"text": "...", "target": true}}')
     return found
+
+
+def turns(sample: Sample, where: str) -> list[Message]:
+    """A sample as a conversation with its answers: an example for a question that follows.
+
+    Raises:
+        MediaError: as :func:`lessons_of`.
+    """
+    messages, answer = lessons_of(sample, where)[-1]
+    return [*messages, assistant(answer)]
 
 
 def lay_out(desk: Desk, source: Source, longest: int = 1024, watch: Callable[[int], None] = lambda done: None) -> list[Segment]:

@@ -1,6 +1,6 @@
 """Named: models of the catalog opened ready for use, each once a process, in the number format that suits its kind.
 
-    "see", "think", "hear", "embed"   a ModelNet: load(find(name)), packed where its catalog entry says so; the packed copy is kept beside
+    "see", "look", "think", "hear", "embed"   a ModelNet: load(find(name)), packed where its catalog entry says so; the packed copy is kept beside
                                       the published files, so that the next start only reads it
     "speak"                           a Speaker: Kokoro, or espeak-ng where Kokoro is not at hand
 """
@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from sensorium.adapt import adapter_base, load_adapter, merged
-from sensorium.catalog import CATALOG, find, ready
+from sensorium.catalog import CATALOG, WEIGHTS, find, home, ready
 from sensorium.checkpoint import load, save
 from sensorium.layers.packed import PACKINGS, pack
 from sensorium.model import ModelNet
@@ -21,16 +21,16 @@ from sensorium.types import CheckpointError, ConfigError, MediaError
 __all__ = ["base_of", "best", "open_model", "open_voice"]
 
 
-def best(kind: str) -> str:
-    """The first ready model of a kind in the catalog's order.
+def best(*kinds: str) -> str:
+    """The first ready model of the first kind that has one, in the catalog's order.
 
     Raises:
         ConfigError: none is at hand; says how to get one.
     """
-    names = [entry.name for entry in CATALOG.values() if entry.kind == kind]
+    names = [entry.name for kind in kinds for entry in CATALOG.values() if entry.kind == kind]
     found = next((name for name in names if ready(name)), None)
     if found is None:
-        raise ConfigError(f"no model that can {kind} is at hand; get one: sensorium pull {names[0]}")
+        raise ConfigError(f"no model that can {' or '.join(kinds)} is at hand; get one: sensorium pull {names[0]}")
     return found
 
 
@@ -79,8 +79,9 @@ def _adapted(folder: str, packing: str | None, adapter: str, changed: int) -> Mo
 def _open(folder: str, packing: str | None) -> ModelNet:
     if packing is None:
         return load(folder)
-    packed, kept = PACKINGS[packing], Path(folder) / f"packed-{packing}"
-    age = max(file.stat().st_mtime for file in Path(folder).iterdir() if file.is_file())
+    own = Path(folder)
+    packed, kept = PACKINGS[packing], (home() / "packed" / own.name if own.parent == WEIGHTS else own) / f"packed-{packing}"
+    age = max(file.stat().st_mtime for file in own.iterdir() if file.is_file())
     if (kept / "model.json").is_file() and (kept / "model.json").stat().st_mtime >= age:
         try:
             model = load(kept)
@@ -89,7 +90,11 @@ def _open(folder: str, packing: str | None) -> ModelNet:
         if model is not None and model.spec.packed == packed:
             model.folder = Path(folder)
             return model
-    model = load(folder, packed=packed)
+    if (own / "model.json").is_file():  # ours: perhaps with adapters, which are merged before
+        model = pack(merged(load(folder)), packed)
+        model.folder = own
+    else:
+        model = load(folder, packed=packed)
     try:
         save(model, kept)
     except (OSError, MediaError):  # a full disk, or a folder of somebody else: it is made again each time

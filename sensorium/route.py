@@ -3,9 +3,10 @@
     question.wav --hear--> text --answer--> text --speak--> answer.wav
     question.wav --hear--> text --draw--> picture          picture --name--> text --speak--> sound
 
-A skill either converts (the same words in another form: hear, speak) or answers (see, think, draw). A route is one answer, with the
-conversions before it that make what is given readable and those after it that make it what is wanted. Of all routes the one whose models
-have the fewest parameters is taken: that is what has to be read from memory.
+A skill either converts (the same words in another form: hear, speak) or answers (see, look, think, draw). A route is one answer, with the
+conversions before it that make what is given readable and those after it that make it what is wanted. Of all routes that is taken whose
+answering model is made for most of what is given (a question about a picture before a picture alone), and of these the one whose models have
+the fewest parameters: that is what has to be read from memory.
 """
 
 from __future__ import annotations
@@ -17,12 +18,13 @@ from dataclasses import dataclass, field, replace
 from sensorium import engine
 from sensorium.captions import plain
 from sensorium.catalog import CATALOG, Entry, find, ready
+from sensorium.codecs.sentences import language as tongue
 from sensorium.hear import listen
 from sensorium.named import open_model, open_voice
 from sensorium.speak import join
 from sensorium.types import MODALITIES, Audio, ConfigError, Delta, Media, Message, ModalityError, Reply, Request, Text
 
-__all__ = ["answer", "plan", "Route", "Skill", "skills_at_hand", "skills_with", "Step", "stream_answer"]
+__all__ = ["answer", "plan", "Route", "routes_of", "Skill", "skills_at_hand", "skills_with", "Step", "stream_answer"]
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class Skill:
 
     Args:
         model: its name.
-        verb: "hear", "speak", "see", "think" or "draw".
+        verb: "hear", "speak", "see", "look", "think" or "draw".
         needs: modalities that must be given.
         writes: the modality that comes out.
         also: modalities that may be given besides.
@@ -83,6 +85,11 @@ class Route:
         """Parameters in millions, then steps."""
         return sum(step.skill.cost for step in self.steps), len(self.steps)
 
+    @property
+    def rank(self) -> tuple[int, float, int]:
+        """The least is the best: how little the answer is made for what is given, then what it costs."""
+        return -len(self.answer.skill.needs), *self.cost
+
     def __str__(self) -> str:
         return "\n".join(f"{number}. {step}" for number, step in enumerate(self.steps, start=1))
 
@@ -90,6 +97,7 @@ class Route:
 # What each kind of model can do: (verb, needs, writes, also, converts).
 _KINDS = {
     "see": (("see", {"image"}, "text", {"text"}, False), ("draw", {"text"}, "image", set(), False)),
+    "look": (("look", {"image", "text"}, "text", set(), False),),
     "think": (("think", {"text"}, "text", set(), False),),
     "hear": (("hear", {"audio"}, "text", set(), True),),
     "speak": (("speak", {"text"}, "audio", set(), True),),
@@ -123,7 +131,7 @@ def skills_with(model: str, adapter: str | None = None) -> list[Skill]:
         own = _skills(entry)
     else:
         own = _skills_of(model)
-    own = [replace(skill, adapter=adapter) for skill in own if not skill.converts]
+    own = [replace(skill, adapter=adapter, only=None) for skill in own if not skill.converts]
     if not own:
         raise ConfigError(f"{model} does not answer, it is of kind {entry.kind if entry else 'embed'}; "
                           "name a model that sees or thinks, or leave --model out")
@@ -139,14 +147,30 @@ def _skills_of(folder: str) -> list[Skill]:
     return skills + ([Skill(folder, "draw", frozenset({"text"}), "image", media)] if "image" in spec.writes else [])
 
 
-def plan(given: Sequence[str], want: str, skills: Sequence[Skill] | None = None, language: str | None = None) -> Route:
-    """The cheapest route.
+def routes_of(request: Request, skills: Sequence[Skill] | None = None) -> list[Route]:
+    """The way to each modality that a request wants.
+
+    Raises:
+        ConfigError: the request is empty.
+        ModalityError: as :func:`plan`.
+    """
+    given = [value for message in request.messages for value in message.parts]
+    if not given:
+        raise ConfigError("the request is empty; give it a text, a picture or a sound")
+    words = " ".join(value.text for value in given if isinstance(value, Text))
+    written = tongue(words) if words.strip() else request.language
+    return [plan([value.modality for value in given], want, skills, request.language, written) for want in request.want]
+
+
+def plan(given: Sequence[str], want: str, skills: Sequence[Skill] | None = None, language: str | None = None, written: str | None = None) -> Route:
+    """The best route.
 
     Args:
         given: modalities of the request.
         want: the modality to answer in.
         skills: to choose from; None is everything at hand.
         language: of what is heard; while it is not known, only models of several languages listen.
+        written: language of the question; while it is not known, only models of several languages answer.
 
     Raises:
         ModalityError: no route; says what is missing, and which models of the catalog would bring it.
@@ -154,13 +178,13 @@ def plan(given: Sequence[str], want: str, skills: Sequence[Skill] | None = None,
     if want not in MODALITIES:
         raise ModalityError(f"{want!r} is no modality; wanted one of {', '.join(MODALITIES)}")
     at_hand = skills_at_hand() if skills is None else list(skills)
-    chosen = [skill for skill in at_hand if skill.only in (None, language)]
-    found = _cheapest(set(given), want, chosen)
+    chosen = [skill for skill in at_hand if skill.only in (None, language if skill.converts else written)]
+    found = _best(set(given), want, chosen)
     if found is not None:
         return found
     what = f"from {' + '.join(sorted(set(given))) or 'nothing'} to {want}"
     others = [skill for entry in CATALOG.values() for skill in _skills(entry) if skill.converts or skills is None]
-    more = _cheapest(set(given), want, [*at_hand, *others])
+    more = _best(set(given), want, [*at_hand, *others])
     if more is not None:
         have = {skill.model for skill in chosen}
         missing = [step.skill.model for step in more.steps if step.skill.model not in have]
@@ -168,10 +192,10 @@ def plan(given: Sequence[str], want: str, skills: Sequence[Skill] | None = None,
     raise ModalityError(f"nothing leads {what}; at hand: {'; '.join(map(str, chosen)) or 'no model'}")
 
 
-def _cheapest(given: set[str], want: str, skills: list[Skill]) -> Route | None:
+def _best(given: set[str], want: str, skills: list[Skill]) -> Route | None:
     converters = [skill for skill in skills if skill.converts]
     routes = [route for skill in skills if not skill.converts and (route := _through(skill, given, want, converters))]
-    return min(routes, key=lambda route: route.cost, default=None)
+    return min(routes, key=lambda route: route.rank, default=None)
 
 
 def _through(answer: Skill, given: set[str], want: str, converters: list[Skill]) -> Route | None:
@@ -285,10 +309,7 @@ def stream_answer(request: Request, skills: Sequence[Skill] | None = None, note:
     Raises:
         ModalityError: a wanted modality cannot be reached; refused before any work.
     """
-    given = [value.modality for message in request.messages for value in message.parts]
-    if not given:
-        raise ConfigError("the request is empty; give it a text, a picture or a sound")
-    routes = [plan(given, want, skills, request.language) for want in request.want]
+    routes = routes_of(request, skills)
     work = _Work(request, note)
     for route in routes:
         if route.after:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
+import torch
 
 import sensorium as sn
-from sensorium.route import Skill, plan
+from sensorium.route import Skill, plan, routes_of
 
 
 def skill(model: str, verb: str, needs: str, writes: str, also: str = "", converts: bool = False, cost: float = 1.0) -> Skill:
@@ -19,6 +22,7 @@ SEE = skill("eye", "see", "image", "text", also="text", cost=17)
 DRAW = skill("eye", "draw", "text", "image", cost=17)
 THINK = skill("mind", "think", "text", "text", cost=135)
 BIG = skill("big-mind", "think", "text", "text", cost=1700)
+LOOK = replace(skill("looker", "look", "image text", "text", cost=140), only="en")
 ALL = [HEAR, SPEAK, SEE, DRAW, THINK, BIG]
 
 
@@ -78,3 +82,16 @@ def test_a_model_of_one_language_listens_when_the_language_is_told() -> None:
     assert plan(["audio"], "text", [HEAR, english, THINK]).steps[0].skill is HEAR
     assert plan(["audio"], "text", [HEAR, english, THINK], "en").steps[0].skill is english
     assert plan(["audio"], "text", [HEAR, english, THINK], "zh").steps[0].skill is HEAR
+
+
+@pytest.mark.parametrize("words, verb", [(["What is this?"], "look"), (["这是什么？"], "see"), ([], "see")])
+def test_a_question_about_a_picture_goes_to_the_model_made_for_it_in_its_language(words: list[str], verb: str) -> None:
+    picture = sn.Image(torch.zeros(3, 8, 8))
+    (way,) = routes_of(sn.Request([sn.user(picture, *words)]), [*ALL, LOOK])
+    assert [step.skill.verb for step in way.steps] == [verb]
+
+
+def test_a_spoken_question_about_a_picture_goes_there_when_its_language_is_told() -> None:
+    request = sn.Request([sn.user(sn.Image(torch.zeros(3, 8, 8)), sn.Audio(torch.zeros(1600)))])
+    assert [step.skill.verb for step in routes_of(request, [*ALL, LOOK])[0].steps] == ["hear", "see"]
+    assert [step.skill.verb for step in routes_of(replace(request, language="en"), [*ALL, LOOK])[0].steps] == ["hear", "look"]

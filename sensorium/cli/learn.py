@@ -74,6 +74,7 @@ def evaluate(
     model: Annotated[str, typer.Argument(help="A model of the catalog, or a folder like nano's.")] = "nano",
     data: Annotated[Path, typer.Option("--data", help="The corpus; recordings that an eval fetches are kept there too.")] = Path("corpus"),
     json_file: JsonFile = None,
+    plot: Annotated[Path | None, typer.Option("--plot", help="Also draw the figures, as an .svg file.")] = None,
     limit: Annotated[int | None, typer.Option(help="At most this many items a figure (for a quick look).")] = None,
     seed: Annotated[int, typer.Option(help="Of drawings and of the items chosen.")] = 0,
 ) -> None:
@@ -82,19 +83,22 @@ def evaluate(
 
     [dim]sensorium eval nano --data corpus[/dim]    [dim]sensorium eval kokoro-82m[/dim]    [dim]sensorium eval whisper-base[/dim]
     """
-    from sensorium.catalog import CATALOG, find
-    from sensorium.evals import nano as nano_eval
+    from sensorium.catalog import CATALOG
     from sensorium.evals.figures import show
     from sensorium.evals.published import evaluate_published
+    from sensorium.evals.seeing import evaluate_pictures, picture_of
+    from sensorium.files import write_file
 
     numbers: dict[str, float] = {}
     if model in CATALOG and CATALOG[model].kind != "see":
         figures, numbers = evaluate_published(CATALOG[model], data, limit, seed, err)
     else:
-        figures = nano_eval.evaluate(find(model), data, limit=limit, seed=seed, console=err)
+        figures = evaluate_pictures(model, data, limit, seed, err)
     show(figures, out)
     for name, value in numbers.items():
         out.print(f"{name}: {value:.4g}", highlight=False)
+    if plot is not None:
+        err.print(f"drawn in {write_file(plot, picture_of(model, figures).encode())}", highlight=False)
     if json_file is not None:
         rows = [{f.name: vars(figure)[f.name] for f in fields(figure)} for figure in figures]
         write_json(json_file, [*rows, *({"name": name, "value": value} for name, value in numbers.items())])

@@ -31,6 +31,8 @@ def ask(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Where to write the picture or sound.")] = None,
     model: Annotated[str | None, typer.Option("--model", "-m", help="Who answers; by default whoever at hand can. A name or a folder.")] = None,
     adapter: AdapterFolder = None,
+    shots: Annotated[Path | None, typer.Option("--shots", help="Examples, answered as they should be, that the question follows: samples as "
+                                               "[b]sensorium adapt[/b] reads them, .jsonl, .tar or .parquet.")] = None,
     explain_route: Annotated[bool, typer.Option("--explain-route", help="Show through which models the answer would go, and stop.")] = False,
     seed: Seed = 0,
     steps: Annotated[int, typer.Option(min=1, max=1000, help="Denoising steps for a picture.")] = 24,
@@ -49,6 +51,8 @@ def ask(
     [dim]sensorium ask "Draw a red apple" --want image -o apple.png[/dim]
 
     [dim]sensorium ask question.wav --want audio -o answer.wav[/dim]
+
+    [dim]sensorium ask card.png "Which?" --shots examples.jsonl --model runs/fewshot/final[/dim]
     """
     import sensorium as sn
     from sensorium import route
@@ -56,15 +60,14 @@ def ask(
 
     wanted = tuple(want or ["text"])
     places = _places(wanted, output)
-    request = sn.Request([sn.user(*[value(word) for word in what])], want=wanted, seed=seed, steps=steps, guidance=guidance,
+    request = sn.Request([*_examples(shots), sn.user(*[value(word) for word in what])], want=wanted, seed=seed, steps=steps, guidance=guidance,
                          max_tokens=max_tokens, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, repetition=repetition,
                          stop=tuple(stop or ()), schema=_schema(schema), voice=voice, speed=speed, language=_language(language))
     model = model or (base_of(adapter) if adapter else None)
     skills = route.skills_with(model, str(adapter) if adapter else None) if model else None
     if explain_route:
-        given = [value.modality for value in request.messages[0].parts]
-        for name in wanted:
-            out.print(f"[b]{name}[/b]\n{route.plan(given, name, skills, request.language)}", highlight=False)
+        for name, way in zip(wanted, route.routes_of(request, skills), strict=True):
+            out.print(f"[b]{name}[/b]\n{way}", highlight=False)
         return
     _show(route.stream_answer(request, skills, note=lambda text: err.print(f"[dim]{text}[/]", highlight=False)), places)
 
@@ -94,6 +97,17 @@ def _schema(path: Path | None) -> dict[str, Any] | None:
         raise sn.ConfigError(f"--schema {path} cannot be read ({error.strerror}); wanted a JSON schema file") from error
     except ValueError as error:
         raise sn.ConfigError(f"--schema {path} is not JSON ({error}); wanted a JSON schema file") from error
+
+
+def _examples(path: Path | None) -> list[Any]:
+    """Samples as turns of a conversation, one after the other."""
+    from sensorium.lessons import turns
+    from sensorium.samples import open_source
+
+    if path is None:
+        return []
+    source = open_source(path)
+    return [message for index in range(len(source)) for message in turns(source[index], f"{path.name}, sample {index + 1}")]
 
 
 def _language(word: str) -> str | None:
@@ -143,7 +157,7 @@ def chat(
     from sensorium.chat import Chat
     from sensorium.named import base_of, best, open_model
 
-    name = model or (base_of(adapter) if adapter else best("see" if image else "think"))
+    name = model or (base_of(adapter) if adapter else best(*(("look", "see") if image else ("think",))))
     settings = sn.Request([], max_tokens=max_tokens, seed=seed, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p,
                           repetition=repetition)
     talk = Chat(open_model(name, adapter), system=system, settings=settings)

@@ -14,15 +14,16 @@ Source: 2204.14198, section 2 and appendix A.1; no weights were published.
 from __future__ import annotations
 
 import sensorium as sn
+from sensorium.spec import Spec
 from sensorium.zoo.llava import chats
 from sensorium.zoo.registry import Entry, register
 
 __all__ = ["flamingo", "flamingo_3b", "flamingo_80b"]
 
 
-def flamingo(image: sn.VisionEncoder, resample: sn.Resample, decoder: sn.Decoder, vocab: int, every: int, heads: int,
+def flamingo(image: Spec, resample: sn.Resample | sn.Project, decoder: sn.Decoder, vocab: int, every: int, heads: int,
              head_width: int | None = None) -> sn.Model:
-    """A picture tower, a perceiver, a decoder, and a gated layer before each ``every`` decoder layers."""
+    """A picture tower, a perceiver (or a projection, where features are few), a decoder, and a gated layer before each ``every`` decoder layers."""
     return sn.Model(
         encoders={"text": sn.Vocabulary(vocab, decoder.width), "image": image},
         align={"image": resample},
