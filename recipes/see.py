@@ -1,12 +1,15 @@
-"""see: a language model learns to look. First the eyes and the connector, on a short decoder; then the connector and adapters, on the whole one.
+"""see: a language model learns to look. First the eyes and the connector learn to spell; then the connector and adapters learn to speak.
 
     sensorium pull smollm2-135m-instruct && make corpus
-    sensorium train recipes/see.py --data corpus --stage eyes
+    sensorium train recipes/see.py --data corpus --stage words
     sensorium train recipes/see.py --data corpus --stage answers
-    sensorium eval runs/see/final --data corpus --json figures.json
-    python recipes/see.py runs/see figures.json sensorium/weights/see        # the folder that ships: weights and card
+    python recipes/see.py runs/see-words runs/see sensorium/weights/see                  # the folder that ships
+    sensorium eval see --data corpus --json figures.json
+    python recipes/see.py runs/see-words runs/see sensorium/weights/see figures.json     # with its figures
 
-Every step takes drawn pictures of the training split and scenes of a world drawn by code, with several questions about each:
+Every step takes drawn pictures of the training split and scenes of a world drawn by code. While words are learned, each place of a picture is
+brought near the vocabulary's vectors of what it shows, without the decoder, which makes a picture cheap. Then, with
+several questions about each:
 
     <user> [whole, four quarters] question <end> <assistant> answer <end> <user> question <end> <assistant> answer <end> ...
 
@@ -32,14 +35,17 @@ from sensorium.catalog import WEIGHTS, find
 from sensorium.checkpoint import read_tensors, write_tensors
 from sensorium.codecs.chat import ChatTemplate
 from sensorium.corpus.kinds import KINDS
-from sensorium.corpus.world import draw_scene, make_scene, questions
+from sensorium.corpus.world import COLOURS, NUMBERS, SHAPES, Scene, draw_scene, make_scene, questions, words_at
 from sensorium.data import Segment
 from sensorium.files import read_lines, write_file
 from sensorium.layers.adapters import Lora
 from sensorium.train import Group, Run
-from sensorium.zoo.see import see, short_see
+from sensorium.types import Spelled
+from sensorium.zoo.see import see, spelling
 
 SIZE = 128
+PLACES = see().places("image")
+WHOLE = 4  # places of the first look; a grid of 4 x 4 follows
 BASE = "smollm2-135m-instruct"
 NAMING = ("What is this?", "What is in this picture?", "What do you see?", "What does the picture show?", "What is in the picture?")
 KIND = ("What kind of thing is it?", "What kind of thing is this?")
@@ -63,23 +69,19 @@ def named(concept: Concept) -> str:
 
 
 @dataclass(eq=False)
-class SeeData:
-    """Makes the batch of each step.
+class Shown:
+    """What each step shows: drawn pictures of a split, and scenes of the world.
 
     Args:
         folder: the corpus.
         drawings, scenes: pictures a step.
-        asked: questions about each.
-        told: share of the scenes that are described in full as well: what teaches the eyes most, a picture.
         seed: of order and chance.
-        split: which pictures; scenes of "val" are of other seeds.
+        split: which pictures; scenes of "val" are of pairs and words that training never shows.
     """
 
     folder: Path
-    drawings: int = 12
-    scenes: int = 12
-    asked: int = 5
-    told: float = 0.8
+    drawings: int
+    scenes: int
     seed: int = 0
     split: str = "train"
 
@@ -87,8 +89,90 @@ class SeeData:
         self.tokenizer = sn.Codecs.load(find(BASE)).text
         self.concepts = load_concepts(self.folder)
         self.stream = Stream(load_pictures(self.folder, self.split, SIZE), self.concepts, seed=self.seed)
+
+    def chance(self, step: int) -> np.random.Generator:
+        """Of a step: a function of the seed and the step alone."""
+        return np.random.default_rng((self.seed, 11, step))
+
+    def pictures(self, step: int, rng: np.random.Generator) -> tuple[torch.Tensor, list[Concept], list[Scene]]:
+        """Pictures (L, 3, H, W), first the drawings, then the scenes; what the drawings show; the scenes."""
+        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        chosen = self.stream.places(step * self.drawings, self.drawings)
+        shown = self.stream.changed(chosen, generator) if self.split == "train" else on_paper(self.stream.pictures.image_LCHW[chosen])
+        scenes = [make_scene(rng, held=self.split != "train") for _ in range(self.scenes)]
+        drawn = torch.from_numpy(np.stack([draw_scene(scene, SIZE) for scene in scenes])).permute(0, 3, 1, 2).float() / 127.5 - 1
+        light = torch.rand(len(scenes), 1, 1, 1, generator=generator) * 0.2 + 0.9 if self.split == "train" else 1.0
+        lit = ((drawn + 1) * light - 1).clamp(-1, 1)
+        return torch.cat([shown, lit]), [self.concepts[self.stream.pictures.concept[index]] for index in chosen], scenes
+
+    @lru_cache(maxsize=200_000)  # noqa: B019 (one object a run)
+    def ids(self, text: str) -> tuple[int, ...]:
+        """Token ids; names of special tokens are those tokens."""
+        return tuple(self.tokenizer.encode(text, special=True))
+
+
+@dataclass(eq=False)
+class Spelling(Shown):
+    """Batches of pictures and the words of their places: the first four spell a drawing's name or a scene's number of things, the sixteen of a
+    grid say what stands there."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        names = {token for concept in self.concepts.values() for token in self.name(concept)}
+        words = {self.ids(f" {word}")[0] for word in (*COLOURS, *SHAPES, *NUMBERS)}
+        self.id_V = torch.tensor(sorted(names | words))
+        self.index = {token: index for index, token in enumerate(self.id_V.tolist())}
+
+    def name(self, concept: Concept) -> list[int]:
+        """The first four tokens of a name, filled up with full stops."""
+        return [*self.ids(f" {concept.names[0]}")[:WHOLE], *self.ids(".") * WHOLE][:WHOLE]
+
+    def batch(self, step: int) -> sn.Batch:
+        """Batch of a step."""
+        shown, drawn, scenes = self.pictures(step, self.chance(step))
+        word_LPK = torch.full((len(shown), PLACES, 2), -100, dtype=torch.int64)
+        for row, concept in enumerate(drawn):
+            word_LPK[row, :WHOLE, 0] = torch.tensor([self.index[token] for token in self.name(concept)])
+        (nothing,) = self.ids(".")
+        for row, scene in enumerate(scenes, start=len(drawn)):
+            word_LPK[row, 0, 0] = self.index[self.ids(f" {NUMBERS[len(scene.things)]}")[0]]
+            for place, words in enumerate(words_at(scene), start=WHOLE):
+                said = [self.index[self.ids(f" {word}")[0]] for word in words] or [self.index[nothing]]
+                word_LPK[row, place, : len(said)] = torch.tensor(said)
+        return sn.Batch(media={"image": shown}, spelled={"image": Spelled(self.id_V, word_LPK)}, samples=len(shown))
+
+    @torch.no_grad()
+    def right(self, model: sn.ModelNet, steps: int = 4) -> dict[str, float]:
+        """Shares of drawings whose name is spelled, and of places of scenes whose words are the likeliest."""
+        names, things = [], []
+        for step in range(steps):
+            batch = self.batch(step)
+            features_LPD = model.aligned("image", batch.media["image"])
+            score_LPV = model.objectives[0].scores(features_LPD, model.encoders["text"].token.weight[self.id_V])
+            best_LPK, word_LPK = score_LPV.topk(2, dim=-1).indices, batch.spelled["image"].word_LPK
+            names += (best_LPK[: self.drawings, :WHOLE, 0] == word_LPK[: self.drawings, :WHOLE, 0]).all(1).tolist()
+            found, wanted = best_LPK[self.drawings :, WHOLE:], word_LPK[self.drawings :, WHOLE:]
+            both = (found.sort(-1).values == wanted.sort(-1).values).all(-1)
+            things += torch.where(wanted[..., 1] >= 0, both, found[..., 0] == wanted[..., 0]).flatten().tolist()
+        return {"names": sum(names) / len(names), "places": sum(things) / len(things)}
+
+
+@dataclass(eq=False)
+class Talking(Shown):
+    """Batches of pictures and conversations about them.
+
+    Args:
+        asked: questions about each.
+        told: share of the scenes that are described in full as well.
+    """
+
+    asked: int = 5
+    told: float = 0.4
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self.end = self.tokenizer.special("<|im_end|>")
-        self.packer = sn.Packer(places={"image": short_see().places("image")}, row=512, end=self.end)
+        self.packer = sn.Packer(places={"image": PLACES}, row=512, end=self.end)
 
     @cached_property
     def kin(self) -> dict[str, list[Concept]]:
@@ -97,11 +181,6 @@ class SeeData:
         for concept in self.concepts.values():
             out.setdefault(concept.subgroup, []).append(concept)
         return out
-
-    @lru_cache(maxsize=200_000)  # noqa: B019 (one object a run)
-    def ids(self, text: str) -> tuple[int, ...]:
-        """Token ids; names of special tokens are those tokens."""
-        return tuple(self.tokenizer.encode(text, special=True))
 
     def conversation(self, picture: torch.Tensor, turns: Sequence[tuple[str, str]]) -> Segment:
         """One picture and what is said about it, as the chat template lays it out."""
@@ -127,84 +206,81 @@ class SeeData:
             turns.append(("Give three words for it.", ", ".join(concept.keywords[0][:3]).capitalize() + "."))
         return [turns[i] for i in rng.permutation(len(turns))][: self.asked]
 
+    def asking(self, scene: Scene, rng: np.random.Generator) -> list[tuple[str, str]]:
+        """Questions about a scene."""
+        told = bool(rng.random() < self.told)
+        asked = questions(scene, rng, self.asked - told) + (questions(scene, rng, 1, ("describe",)) if told else [])
+        return list({asked[i].text: asked[i].answer for i in rng.permutation(len(asked))}.items())
+
     def batch(self, step: int) -> sn.Batch:
-        """Batch of a step: a function of the seed and the step alone."""
-        rng = np.random.default_rng((self.seed, 11, step))
-        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        chosen = self.stream.places(step * self.drawings, self.drawings)
-        shown = self.stream.changed(chosen, generator) if self.split == "train" else on_paper(self.stream.pictures.image_LCHW[chosen])
-        segments = [self.conversation(picture, self.about(self.concepts[self.stream.pictures.concept[index]], rng))
-                    for index, picture in zip(chosen, shown, strict=True)]
-        scenes = [make_scene(rng, held=self.split != "train") for _ in range(self.scenes)]
-        drawn = torch.from_numpy(np.stack([draw_scene(scene, SIZE) for scene in scenes])).permute(0, 3, 1, 2).float() / 127.5 - 1
-        light = torch.rand(len(scenes), 1, 1, 1, generator=generator) * 0.2 + 0.9 if self.split == "train" else 1.0
-        for scene, picture in zip(scenes, ((drawn + 1) * light - 1).clamp(-1, 1), strict=True):
-            told = bool(rng.random() < self.told)
-            asked = questions(scene, rng, self.asked - told) + (questions(scene, rng, 1, ("describe",)) if told else [])
-            turns = {asked[i].text: asked[i].answer for i in rng.permutation(len(asked))}
-            segments.append(self.conversation(picture, list(turns.items())))
-        return self.packer.pack(segments)
+        """Batch of a step."""
+        rng = self.chance(step)
+        shown, drawn, scenes = self.pictures(step, rng)
+        turns = [*(self.about(concept, rng) for concept in drawn), *(self.asking(scene, rng) for scene in scenes)]
+        return self.packer.pack([self.conversation(*pair) for pair in zip(shown, turns, strict=True)])
 
 
-def fresh(spec: sn.Model, seen: str | Path, connector: bool) -> sn.ModelNet:
-    """The model with SmolLM2's weights, and the eyes (and the connector) of the model in folder ``seen``."""
-    model, base, lent = spec.build(seed=0), sn.load(find(BASE)).state_dict(), sn.load(seen).state_dict()
-    wanted = model.state_dict()
-    found = {name: value for name, value in base.items() if name in wanted}
-    found |= {name: value for name, value in lent.items() if name.startswith(("encoders.image.", "align.image.") if connector else "encoders.image.")}
-    model.load_state_dict(found, strict=False)
+def fresh(spec: sn.Model, seen: str | Path) -> sn.ModelNet:
+    """The model with SmolLM2's weights, and what folder ``seen`` holds of the eyes and the connector."""
+    model, base, lent = spec.build(seed=0), sn.load(find(BASE)).state_dict(), read_tensors(Path(seen) / "weights.safetensors")
+    wanted = {name: value.shape for name, value in model.state_dict().items()}
+    looks = {name.replace("image.body", "image.looks.0.body"): value.float() for name, value in lent.items()
+             if name.startswith(("encoders.image.", "align.image."))}
+    model.load_state_dict({name: value for name, value in {**base, **looks}.items() if value.shape == wanted.get(name)}, strict=False)
     return model
 
 
-def run(data: str = "corpus", stage: str = "eyes", eyes: str = "", steps: int = 0, drawings: int = 12, scenes: int = 12, depth: int = 4,
-        rank: int = 16, rate: float = 1e-3) -> Run:
+def run(data: str = "corpus", stage: str = "words", eyes: str = "", steps: int = 0, drawings: int = 0, scenes: int = 0, rank: int = 16,
+        rate: float = 1e-3) -> Run:
     """The run of a stage.
 
     Args:
         data: the corpus.
-        stage: "eyes", then "answers".
-        eyes: model whose eyes (and, for "answers", connector) are begun with; nothing takes nano's, or runs/see-eyes/final.
-        steps: 0 takes the stage's own number.
-        drawings, scenes: pictures a step.
-        depth: layers of the short decoder.
+        stage: "words", then "answers".
+        eyes: model whose eyes (and, for "answers", connector) are begun with; nothing takes nano's, or runs/see-words/final.
+        steps, drawings, scenes: of the run, and pictures a step; 0 takes the stage's own numbers.
         rank: of the adapters.
         rate: peak learning rate of the connector.
     """
-    if stage not in ("eyes", "answers"):
-        raise sn.ConfigError(f"stage {stage!r}: wanted 'eyes' or 'answers'")
-    train, held = SeeData(Path(data), drawings, scenes), SeeData(Path(data), 24, 24, seed=1, split="val")
-    common = dict(batch=train.batch, mixed=True, clip=1.0, validation=(held.batch(0),), end=train.end, warmup=0.02, cooldown=0.5,
-                  validate_every=250)
-    looks = (Group(paths=("encoders.image",), rate=rate / 5, decay=0.02), Group(paths=("align",), rate=rate))
-    if stage == "eyes":
-        spec, seen = short_see(depth), eyes or WEIGHTS / "nano"
-        groups = (Group(paths=("encoders.text",), rate=0), *looks, Group(paths=("decoder",), rate=rate / 3))
-        return Run(name="see-eyes", model=spec, base=lambda: fresh(spec, seen, False), steps=steps or 3000, groups=groups, ema=0.998,
-                   save_every=100, **common)
+    common = dict(mixed=True, clip=1.0, warmup=0.02, cooldown=0.5, save_every=50)
+    if stage == "words":
+        train, held = Spelling(Path(data), drawings or 96, scenes or 64), Spelling(Path(data), 64, 64, seed=1, split="val")
+        spec = spelling(see())
+        groups = (Group(paths=("encoders.text", "encoders.image.looks.0"), rate=0), Group(rate=rate, decay=0.05))
+        return Run(name="see-words", model=spec, base=lambda: fresh(spec, eyes or WEIGHTS / "nano"), batch=train.batch, steps=steps or 1500,
+                   groups=groups, ema=0.998, validation=(held.batch(0),), validate_every=250, evaluate=held.right, **common)
+    if stage != "answers":
+        raise sn.ConfigError(f"stage {stage!r}: wanted 'words' or 'answers'")
+    learned, asked = Talking(Path(data), drawings or 12, scenes or 12), Talking(Path(data), 24, 24, seed=1, split="val")
     spec = replace(see(), adapters={"see": Lora(rank=rank, alpha=2.0 * rank)})
-    groups = (Group(paths=("*.adapters.*",), rate=rate / 3, decay=0.0), *looks, Group(rate=0))
-    return Run(name="see", model=spec, base=lambda: fresh(spec, eyes or "runs/see-eyes/final", True), steps=steps or 2000, groups=groups, ema=0.995,
-               save_every=50, **common)
+    groups = (Group(paths=("encoders",), rate=0), Group(paths=("*.adapters.*",), rate=rate, decay=0.0), Group(paths=("align",), rate=rate / 5),
+              Group(rate=0))
+    return Run(name="see", model=spec, base=lambda: fresh(spec, eyes or "runs/see-words/final"), batch=learned.batch, steps=steps or 1200,
+               groups=groups, ema=0.99, validation=(asked.batch(0),), validate_every=200, end=learned.end, **common)
 
 
-def finish(trained: Path, figures: Path, out: Path) -> None:
+def finish(words: Path, trained: Path, out: Path, figures: Path | None = None) -> None:
     """Write the folder that ships: what was trained, where the rest is borrowed, and a card with data, licences, curves, figures and limits."""
     log, history = read_lines(trained / "log.jsonl"), json.loads((trained / "history.json").read_text(encoding="utf-8"))
     spec = sn.from_json((trained / "final" / "model.json").read_text(encoding="utf-8"))
-    tensors = read_tensors(trained / "final" / "weights.safetensors")
-    lent = {part: sn.Pretrained(BASE, part=part) for part in ("encoders.text", "decoder")}
-    spec = replace(spec, encoders={**spec.encoders, "text": lent["encoders.text"]}, decoder=lent["decoder"])
+    learned, spoken = (read_tensors(folder / "final" / "weights.safetensors") for folder in (words, trained))
+    tensors = {**{name: value for name, value in learned.items() if name.startswith("encoders.image.looks.1.")}, **spoken}
+    text, decoder = (sn.Pretrained(BASE, part=part) for part in ("encoders.text", "decoder"))
+    eyes = sn.Looks(size=SIZE, looks=(sn.Pretrained("nano", part="encoders.image"), *spec.encoders["image"].looks[1:]))
+    spec = replace(spec, encoders={**spec.encoders, "text": text, "image": eyes}, decoder=decoder)
     codecs = sn.Codecs(image=sn.VisionCodec(size=SIZE, resample="lanczos"), words=BASE, context=1024, end="<|im_end|>", template=TEMPLATE)
+    spelled = json.loads((words / "history.json").read_text(encoding="utf-8"))
     card = {
         "name": "see", "licence": "Apache-2.0 for the weights; the pictures' credits are in docs/data.md and must be passed on",
         "reads": ["text (English)", "image"], "writes": ["text"],
         "data": "10,197 emoji pictures in nine art styles under MIT, Apache-2.0 and CC-BY-4.0 (docs/data.md), and scenes drawn by "
                 "sensorium/corpus/world.py, with questions whose answers are known",
-        "starts from": "SmolLM2-135M-Instruct (Apache-2.0), borrowed and not part of these weights; nano's eyes (Apache-2.0)",
-        "training": {"recipe": "recipes/see.py", "steps": log[-1]["step"], "pictures a step": 24},
+        "starts from": "SmolLM2-135M-Instruct and nano's eyes (both Apache-2.0), borrowed and not part of these weights",
+        "training": {"recipe": "recipes/see.py", "words": f"{spelled[-1]['step']} steps", "answers": f"{log[-1]['step']} steps"},
         "limits": "Knows emoji-like drawings and scenes of flat shapes; of photographs it says what they look most like.",
-        "figures": json.loads(figures.read_text(encoding="utf-8")),
+        "figures": json.loads(figures.read_text(encoding="utf-8")) if figures else [],
         "curves": {"loss": log[:: max(len(log) // 60, 1)],
+                   "spelled": [{"step": row["step"], **row["figures"]} for row in spelled],
                    "validation": [{"step": row["step"], "loss": row["validation"], "without": row["modality_use"]} for row in history]}}
     write_file(out / "model.json", spec.to_json().encode())
     write_file(out / "codecs.json", codecs.to_json().encode())
@@ -213,4 +289,4 @@ def finish(trained: Path, figures: Path, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    finish(*map(Path, sys.argv[1:4]))
+    finish(*map(Path, sys.argv[1:]))

@@ -13,6 +13,7 @@ from sensorium.codecs.vision import VisionCodec
 from sensorium.data import Arrays, Packer
 from sensorium.decoder import Decoder
 from sensorium.encoders import AudioEncoder, LabelEncoder, MobileEncoder, TextEncoder, VisionEncoder, Vocabulary
+from sensorium.encoders_looks import Looks
 from sensorium.encoders_native import NativeEncoder
 from sensorium.engine import Codecs, draw_images, embed, respond, stream, write_texts
 from sensorium.fuse import Condition, CrossAttend, Splice
@@ -21,7 +22,7 @@ from sensorium.layers.experts import Experts
 from sensorium.layers.mla import Latent
 from sensorium.layers.stack import Stack
 from sensorium.model import Model, ModelNet
-from sensorium.objectives import Ahead, Balance, Classify, Contrastive, FlowMatching, NextToken
+from sensorium.objectives import Ahead, Balance, Classify, Contrastive, FlowMatching, NextToken, Spell
 from sensorium.samples import Mixture, open_source
 from sensorium.spec import Spec, from_dict, from_json
 from sensorium.train import Group, Run, fit

@@ -38,6 +38,7 @@ class Project(Spec):
         pool: None keeps positions; "first", "last" or "mean" gives (B, 1, outside).
         skip: leading positions to drop (LLaVA leaves out the class token).
         norm: normalise first.
+        slots: so many positions come in, and each gets a learned vector of its own, so that it can be read in its own way.
     """
 
     inside: int
@@ -49,6 +50,7 @@ class Project(Spec):
     skip: int = 0
     bias: bool = False
     norm: bool = False
+    slots: int | None = None
 
     def places(self, patches: int) -> int:
         """Positions out for ``patches`` positions in."""
@@ -56,7 +58,8 @@ class Project(Spec):
 
     def check(self) -> list[str]:
         ok = self.pool is None or self.pool in POOLS
-        return [] if ok else [f"pool {self.pool!r} is not known; use None or one of {POOLS}"]
+        problems = [] if ok else [f"pool {self.pool!r} is not known; use None or one of {POOLS}"]
+        return problems + (["slots tell positions apart, and pool joins them; set one of both"] if self.slots and self.pool else [])
 
     def build(self) -> ProjectNet:
         return ProjectNet(self)
@@ -73,11 +76,17 @@ class ProjectNet(nn.Module):
             self.map: nn.Module = nn.Linear(spec.inside, spec.outside, bias=spec.bias)
         else:
             self.map = MLP(spec.inside, spec.hidden, act=spec.act, bias=spec.bias, out=spec.outside).build()
+        self.slots = nn.Parameter(torch.zeros(spec.slots, spec.inside)) if spec.slots else None
 
     def forward(self, features: Features) -> torch.Tensor:
         """(B, P, D) -> (B, P, O) or (B, 1, O)."""
         _check_width(features, self.spec.inside)
-        return self.map(self.norm(_pool(features, self.spec.pool, self.spec.skip)))
+        x = self.norm(_pool(features, self.spec.pool, self.spec.skip))
+        if self.slots is None:
+            return self.map(x)
+        if x.shape[1] != len(self.slots):
+            raise ShapeError(f"align got {x.shape[1]} positions, wanted one for each of {len(self.slots)} slots")
+        return self.map(x + self.slots)
 
 
 @dataclass(frozen=True, repr=False)

@@ -115,7 +115,6 @@ class MobileEncoder(Spec):
 
     Args:
         size: pixels on a side.
-        tile: None, or the side of square tiles: the whole is looked at shrunk to one, and then each of its tiles, row by row.
         stem: channels after the first convolution, which halves the picture.
         stages: (expansion, width, blocks, stride of the first block, kernel) of each.
         width: channels after the last convolution.
@@ -125,7 +124,6 @@ class MobileEncoder(Spec):
 
     _: KW_ONLY
     size: int
-    tile: int | None = None
     stem: int = 32
     stages: tuple[tuple[int, int, int, int, int], ...] = (
         (1, 16, 1, 1, 3), (6, 24, 2, 2, 3), (6, 40, 2, 2, 5), (6, 80, 3, 2, 3), (6, 112, 3, 1, 5), (6, 192, 4, 2, 5), (6, 320, 1, 1, 3))
@@ -135,14 +133,10 @@ class MobileEncoder(Spec):
     @property
     def patches(self) -> int:
         """Positions in the output."""
-        tile = self.tile or self.size
-        side = -(-tile // 2)
+        side = -(-self.size // 2)
         for *_, stride, _ in self.stages:
             side = -(-side // stride)
-        return side**2 * (1 + (self.size // tile) ** 2 if self.tile else 1)
-
-    def check(self) -> list[str]:
-        return [f"size {self.size} does not divide into tiles of {self.tile}"] if self.tile and self.size % self.tile else []
+        return side**2
 
     def build(self) -> MobileEncoderNet:
         return MobileEncoderNet(self)
@@ -159,12 +153,7 @@ class MobileEncoderNet(nn.Module):
     def forward(self, image_BCHW: torch.Tensor) -> Features:
         """Encode pictures of the spec's size."""
         _check_pixels(image_BCHW, (self.spec.channels, self.spec.size, self.spec.size))
-        if self.spec.tile is None:
-            return Features(self.body(image_BCHW))
-        whole = F.interpolate(image_BCHW, size=self.spec.tile, mode="area")
-        tiles = image_BCHW.unfold(2, self.spec.tile, self.spec.tile).unfold(3, self.spec.tile, self.spec.tile).permute(0, 2, 3, 1, 4, 5)
-        looks = torch.cat([whole[:, None], tiles.flatten(1, 2)], dim=1)
-        return Features(self.body(looks.flatten(0, 1)).unflatten(0, looks.shape[:2]).flatten(1, 2))
+        return Features(self.body(image_BCHW))
 
 
 @dataclass(frozen=True, repr=False)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sensorium.objectives import Ahead, Classify, Contrastive, FlowMatching, NextToken
+from sensorium.objectives import Ahead, Classify, Contrastive, FlowMatching, NextToken, Spell
 from sensorium.spec import Spec
 from sensorium.types import ConfigError
 
@@ -62,6 +62,8 @@ def name_problems(spec: Any) -> list[str]:
             problems.append("objective Ahead needs heads['text'] = Tokens(...) and heads['ahead'] = Lookahead(...)")
         if isinstance(objective, Classify):
             problems += _class_problems(spec, objective.modality)
+        if isinstance(objective, Spell) and not {"text", objective.modality} <= set(spec.encoders):
+            problems.append(f"objective Spell({objective.modality!r}) needs encoders['text'] = Vocabulary(...) and encoders[{objective.modality!r}]")
         if isinstance(objective, FlowMatching) and objective.modality not in spec.heads:
             problems.append(f"objective FlowMatching needs heads[{objective.modality!r}] = Flow(...)")
         if isinstance(objective, Contrastive) and "embed" not in spec.heads:

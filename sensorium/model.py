@@ -26,7 +26,7 @@ from sensorium.layers.adapters import Lora, add_adapter
 from sensorium.layers.cache import Cache
 from sensorium.layers.experts import rebalance, watch_routing
 from sensorium.layers.packed import PackedEmbedding, Packing, replace_layers
-from sensorium.objectives import Ahead, Balance, Classify, Contrastive, FlowMatching, NextToken
+from sensorium.objectives import Ahead, Balance, Classify, Contrastive, FlowMatching, NextToken, Spell
 from sensorium.spec import Spec
 from sensorium.types import MODALITIES, Batch, Features, Layout, ModalityError, Patches, Written
 
@@ -79,7 +79,8 @@ class Model(Spec):
     @property
     def loss_names(self) -> tuple[str, ...]:
         """The name of each objective's loss; a second contrastive or flow loss says between what, or of what, it is."""
-        kinds = {Ahead: "ahead", Balance: "balance", Classify: "classify", Contrastive: "contrastive", NextToken: "next_token", FlowMatching: "flow"}
+        kinds = {Ahead: "ahead", Balance: "balance", Classify: "classify", Contrastive: "contrastive", NextToken: "next_token", FlowMatching: "flow",
+                 Spell: "spell"}
         names: list[str] = []
         for objective in self.objectives:
             name = kinds[type(objective)]
@@ -289,6 +290,8 @@ class ModelNet(nn.Module):
                     out[name] = objective(first, second, batch.group_L)
             elif isinstance(spec, Classify) and batch.class_L is not None:
                 out[name] = objective(self.classify(spec.modality, batch.pairs[spec.modality]), batch.class_L)
+            elif isinstance(spec, Spell) and spec.modality in batch.spelled:
+                out[name] = self._spell_loss(objective, batch)
             elif isinstance(spec, NextToken) and batch.label_BT is not None:
                 here = batch.label_BT >= 0
                 out[name] = objective(self.logits(state[here]), batch.label_BT[here])
@@ -310,6 +313,13 @@ class ModelNet(nn.Module):
         if value.dim() == 1:
             return self.embedding(state, value)
         return self.tower(name.partition("/")[0], value)
+
+    def _spell_loss(self, objective: Any, batch: Batch) -> torch.Tensor:
+        modality = objective.spec.modality
+        words = batch.spelled[modality]
+        features_LPD = self.aligned(modality, batch.media[modality])
+        with torch.autocast(self.device.type, enabled=False):
+            return objective(features_LPD, self.encoders["text"].token.weight[words.id_V], words.word_LPK)
 
     def _ahead_loss(self, objective: Any, batch: Batch, state_BTD: torch.Tensor) -> torch.Tensor:
         """Of the word piece after the next, where the next one is labelled too and of the same sample."""

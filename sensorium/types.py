@@ -335,6 +335,19 @@ class Written:
 
 
 @dataclass
+class Spelled:
+    """The words that each place of a medium should read as, before any decoder looks at it.
+
+    Args:
+        id_V: int64 ids of the vocabulary, among which the words are told apart.
+        word_LPK: int64, which of ``id_V`` the K words of each place are; -100 for none.
+    """
+
+    id_V: torch.Tensor
+    word_LPK: torch.Tensor
+
+
+@dataclass
 class Batch:
     """Packed rows of interleaved samples. Rows are independent; within a row, segments are.
 
@@ -352,6 +365,7 @@ class Batch:
             state is the embedding; entry i of each modality belongs together.
         group_L: int64 identity of each pair; equal identities are never negatives of each other.
         class_L: int64 class of each item of ``pairs``, for models that tell classes apart.
+        spelled: modality -> words that the places of its ``media`` should read as.
         next_B: int64 coordinate of what follows each row, where ``layout`` has coordinates.
         samples: how many samples are packed here.
     """
@@ -367,6 +381,7 @@ class Batch:
     pairs: dict[str, torch.Tensor] = field(default_factory=dict)
     group_L: torch.Tensor | None = None
     class_L: torch.Tensor | None = None
+    spelled: dict[str, Spelled] = field(default_factory=dict)
     next_B: torch.Tensor | None = None
     samples: int = 0
 
@@ -378,7 +393,7 @@ class Batch:
 def _move(value: Any, device: torch.device | str) -> Any:
     if isinstance(value, torch.Tensor):
         return value.to(device)
-    if isinstance(value, (Batch, Layout, Patches, Written)):
+    if isinstance(value, (Batch, Layout, Patches, Spelled, Written)):
         return replace(value, **{f.name: _move(vars(value)[f.name], device) for f in fields(value)})
     if isinstance(value, dict):
         return {key: _move(item, device) for key, item in value.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sensorium.corpus.world import COLOURS, HELD_PAIRS, HELD_WORDS, SHAPES, draw_scene, make_scene, questions
+from sensorium.corpus.world import COLOURS, HELD_PAIRS, HELD_WORDS, SHAPES, draw_scene, make_scene, questions, words_at
 from sensorium.evals.see import Asked, judge, scenes
 
 
@@ -56,3 +56,16 @@ def test_names_are_judged_without_articles() -> None:
     assert judge(asked, "This is the flag of Germany.") and not judge(asked, "This is the flag of Ghana.")
     assert judge(Asked("name", None, "", ("dog", "dog face")), "This is a dog face.")
     assert not judge(Asked("name", None, "", ("dog",)), "This is a cat.")
+
+
+def test_the_words_at_a_place_are_of_the_thing_there() -> None:
+    rng = np.random.default_rng(5)
+    for _ in range(60):
+        scene = make_scene(rng)
+        words = words_at(scene)
+        there = {(thing.colour, thing.shape) for thing in scene.things}
+        assert len(words) == 16 and set(words) - {()} <= there
+        for thing in scene.things:  # each is named at the square that its middle lies in
+            assert words[4 * int(thing.y * 4) + int(thing.x * 4)] in there
+        alone = scene.things[0] if len(scene.things) == 1 else None
+        assert alone is None or 1 <= sum(map(bool, words)) <= 4

@@ -17,7 +17,8 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-__all__ = ["COLOURS", "draw_scene", "HELD_PAIRS", "KINDS_ASKED", "make_scene", "PLACES", "Question", "questions", "Scene", "SHAPES", "Thing"]
+__all__ = ["COLOURS", "draw_scene", "HELD_PAIRS", "KINDS_ASKED", "make_scene", "PLACES", "Question", "questions", "Scene", "SHAPES",
+           "Thing", "words_at"]
 
 COLOURS = {"red": (220, 38, 38), "orange": (245, 140, 20), "yellow": (250, 215, 40), "green": (40, 160, 70), "blue": (40, 90, 220),
            "purple": (130, 60, 180), "pink": (245, 130, 180), "brown": (120, 75, 40), "black": (25, 25, 25), "grey": (140, 140, 140)}
@@ -115,6 +116,17 @@ def draw_scene(scene: Scene, size: int = 128) -> np.ndarray:
         ink = (240, 240, 240) if scene.paper == "night" else (20, 20, 20)
         pen.text((side / 2, side * 5 / 6), scene.word, fill=ink, font=_font(round(side * 0.2)), anchor="mm")
     return np.array(picture.resize((size, size), Image.Resampling.BOX))
+
+
+def words_at(scene: Scene, side: int = 4) -> list[tuple[str, ...]]:
+    """What stands at each square of a ``side`` x ``side`` grid, row by row: (colour, shape) of the nearest thing that reaches well into it, or ()."""
+    out = []
+    for square in range(side * side):
+        x, y = (square % side + 0.5) / side, (square // side + 0.5) / side
+        far = [(max(abs(thing.x - x), abs(thing.y - y)) - 0.35 * thing.radius, thing.colour, thing.shape) for thing in scene.things]
+        distance, *words = min(far)
+        out.append(tuple(words) if distance < 0.5 / side else ())
+    return out
 
 
 @lru_cache(maxsize=8)
