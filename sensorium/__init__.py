@@ -22,7 +22,8 @@ from sensorium.layers.experts import Experts
 from sensorium.layers.mla import Latent
 from sensorium.layers.stack import Stack
 from sensorium.model import Model, ModelNet
-from sensorium.objectives import Ahead, Balance, Classify, Contrastive, FlowMatching, NextToken, Spell
+from sensorium.objectives import Ahead, Balance, Classify, Contrastive, FlowMatching, NextToken
+from sensorium.objectives_spell import Spell
 from sensorium.samples import Mixture, open_source
 from sensorium.spec import Spec, from_dict, from_json
 from sensorium.train import Group, Run, fit

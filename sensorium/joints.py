@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from sensorium.objectives import Ahead, Classify, Contrastive, FlowMatching, NextToken, Spell
+from sensorium.objectives import Ahead, Classify, Contrastive, FlowMatching, NextToken
+from sensorium.objectives_spell import Spell
 from sensorium.spec import Spec
 from sensorium.types import ConfigError
 

@@ -26,7 +26,8 @@ from sensorium.layers.adapters import Lora, add_adapter
 from sensorium.layers.cache import Cache
 from sensorium.layers.experts import rebalance, watch_routing
 from sensorium.layers.packed import PackedEmbedding, Packing, replace_layers
-from sensorium.objectives import Ahead, Balance, Classify, Contrastive, FlowMatching, NextToken, Spell
+from sensorium.objectives import Ahead, Balance, Classify, Contrastive, FlowMatching, NextToken
+from sensorium.objectives_spell import Spell
 from sensorium.spec import Spec
 from sensorium.types import MODALITIES, Batch, Features, Layout, ModalityError, Patches, Written
 
