@@ -22,9 +22,9 @@ TREE = [
     "timing", "hear", "captions", "speak", "chat", "named", "route", "zoo/registry", "zoo/published", "zoo/gguf", "zoo/ctranslate2",
     "zoo/llama", "zoo/qwen", "zoo/qwen_vl", "zoo/gemma3", "zoo/cohere2", "zoo/deepseek_layout", "zoo/deepseek", "zoo/grok", "zoo/whisper",
     "zoo/bert", "zoo/clip", "zoo/siglip", "zoo/vit", "zoo/llava", "zoo/llava_next", "zoo/smolvlm", "zoo/deepseek_vl2", "zoo/aya_vision",
-    "zoo/flamingo", "zoo/dit", "zoo/nano", "zoo/see", "corpus/split", "corpus/sources", "corpus/kinds", "corpus/names", "corpus/draw",
-    "corpus/emoji", "corpus/clipart", "corpus/build", "corpus/describe", "corpus/world", "corpus/fewshot", "memory/table", "chart",
-    "evals/figures", "evals/judge", "evals/nano", "evals/see", "evals/clips", "evals/speech", "evals/language", "evals/published",
+    "zoo/flamingo", "zoo/idefics", "zoo/dit", "zoo/nano", "zoo/see", "corpus/split", "corpus/sources", "corpus/kinds", "corpus/names",
+    "corpus/draw", "corpus/emoji", "corpus/clipart", "corpus/build", "corpus/describe", "corpus/world", "corpus/fewshot", "memory/table",
+    "chart", "evals/figures", "evals/judge", "evals/nano", "evals/see", "evals/clips", "evals/speech", "evals/language", "evals/published",
     "evals/fewshot", "evals/seeing", "page", "demo_talk", "demo", "cli/shared", "cli/talk", "cli/look", "cli/models", "cli/learn",
     "cli/adapt", "cli/main", "cli/__main__",
 ]

@@ -265,8 +265,9 @@ class Resample(Spec):
         inside, outside: widths of features and decoder; a linear layer joins them if they differ.
         queries, depth, heads, head_width, hidden: sizes; hidden None is 4 D.
         act: of the MLP, which has no biases.
+        qk_norm: queries and keys are layer-normalised per head.
 
-    Source: Flamingo (2204.14198), section 2.1 and appendix A.1.1.
+    Source: Flamingo (2204.14198), section 2.1 and appendix A.1.1; query/key norm: IDEFICS (2306.16527), appendix.
     """
 
     inside: int
@@ -278,6 +279,7 @@ class Resample(Spec):
     head_width: int = 64
     hidden: int | None = None
     act: str = "gelu"
+    qk_norm: bool = False
 
     def places(self, patches: int) -> int:
         """Positions out for ``patches`` positions in."""
@@ -294,7 +296,8 @@ class _ResampleLayer(nn.Module):
         super().__init__()
         self.source_norm = nn.LayerNorm(spec.inside)
         self.query_norm = nn.LayerNorm(spec.inside)
-        self.attention = Attention(spec.inside, spec.heads, head_width=spec.head_width).build()
+        norm = dict(qk_norm="layer", qk_eps=1e-5) if spec.qk_norm else {}
+        self.attention = Attention(spec.inside, spec.heads, head_width=spec.head_width, **norm).build()
         self.mlp_norm = nn.LayerNorm(spec.inside)
         self.mlp = MLP(spec.inside, spec.hidden or 4 * spec.inside, act=spec.act, bias=False).build()
 

@@ -111,9 +111,11 @@ class CrossAttend(Spec):
         layers: depth of the decoder.
         every: one cross-attention layer at each ``every`` decoder layers.
         place: "before" the decoder layer, with an MLP of its own (Flamingo); or in its "middle", between its attention and its MLP (Whisper).
-        heads, head_width, hidden, act: sizes.
+        heads, head_width, hidden, act, gated: sizes, and what the MLP is; see ``layers.blocks.MLP``.
         bias, key_bias: of the attention; key_bias None is as ``bias``.
+        qk_norm: of the attention, RMS.
         gate: "tanh" starts closed, so that a frozen language model is unharmed at the start; None adds plainly.
+        gates: one gate for all channels ("one"), or one for each ("each").
         norm, eps: kind of norm.
         timing: (layer, head) of the heads whose looks follow time, from which the times of words are read.
 
@@ -136,9 +138,14 @@ class CrossAttend(Spec):
     gate: str | None = "tanh"
     eps: float = 1e-5
     timing: tuple[tuple[int, int], ...] = ()
+    norm: str = "layer"
+    gated: bool = False
+    qk_norm: bool = False
+    gates: str = "one"
 
     def check(self) -> list[str]:
         problems = [] if self.gate in (None, "tanh") else [f"gate {self.gate!r} is not known; use 'tanh' or None"]
+        problems += [] if self.gates in ("one", "each") else [f"gates {self.gates!r} is not known; use 'one' or 'each'"]
         problems += [] if self.place in ("before", "middle") else [f"place {self.place!r} is not known; use 'before' or 'middle'"]
         lost = [(layer, head) for layer, head in self.timing if not (0 <= layer < self.layers and 0 <= head < self.heads)]
         return problems + ([f"timing names (layer, head) {lost} of {self.layers} layers of {self.heads} heads"] if lost else [])
@@ -152,14 +159,15 @@ class _CrossLayer(nn.Module):
 
     def __init__(self, spec: CrossAttend) -> None:
         super().__init__()
-        self.norm = Norm(spec.width, eps=spec.eps).build()
+        norm = Norm(spec.width, kind=spec.norm, eps=spec.eps)
+        self.norm = norm.build()
         self.attention = Attention(spec.width, spec.heads, head_width=spec.head_width, source_width=spec.source, bias=spec.bias,
-                                   key_bias=spec.key_bias).build()
-        gated, alone = spec.gate is not None, spec.place == "before"
-        self.mlp_norm = Norm(spec.width, eps=spec.eps).build() if alone else None
-        self.mlp = MLP(spec.width, spec.hidden or 4 * spec.width, act=spec.act, bias=False).build() if alone else None
-        self.gate = nn.Parameter(torch.zeros(1)) if gated else None
-        self.mlp_gate = nn.Parameter(torch.zeros(1)) if gated and alone else None
+                                   key_bias=spec.key_bias, qk_norm=spec.qk_norm, qk_eps=spec.eps if spec.qk_norm else 1e-6).build()
+        gated, alone, gates = spec.gate is not None, spec.place == "before", spec.width if spec.gates == "each" else 1
+        self.mlp_norm = norm.build() if alone else None
+        self.mlp = MLP(spec.width, spec.hidden or 4 * spec.width, act=spec.act, gated=spec.gated, bias=False).build() if alone else None
+        self.gate = nn.Parameter(torch.zeros(gates)) if gated else None
+        self.mlp_gate = nn.Parameter(torch.zeros(gates)) if gated and alone else None
 
     def forward(self, x_BTD: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask_BTS: torch.Tensor | None) -> torch.Tensor:
         query = self.attention.ask(self.norm(x_BTD))

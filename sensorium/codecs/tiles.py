@@ -2,6 +2,7 @@
 
     StretchCodec  picture -> resized to a grid of tiles -> "<tile 1>", tile, "<tile 2>", tile, ..., "<whole>", the whole as one tile
     SplitCodec    the same with its sides rounded up to whole tiles, and texts that name row and column          SmolVLM, Idefics3
+    MarkedCodec   the whole alone, between two texts                                                             IDEFICS
     AnyresCodec   whole, tiles -> one grid of their features without its padding, a learned vector after each row       LLaVA-NeXT
     ViewsCodec    the same with its padding, and a vector after the whole's rows and between the two               DeepSeek-VL2
 
@@ -23,7 +24,7 @@ from sensorium.data import Arrays
 from sensorium.spec import Spec
 from sensorium.types import Image
 
-__all__ = ["AnyresCodec", "best_grid", "cut", "grid_places", "lined", "SplitCodec", "StretchCodec", "ViewsCodec"]
+__all__ = ["AnyresCodec", "best_grid", "cut", "grid_places", "lined", "MarkedCodec", "SplitCodec", "StretchCodec", "ViewsCodec"]
 
 
 def cut(picture: Pillow.Image, size: int) -> list[Pillow.Image]:
@@ -158,6 +159,24 @@ class SplitCodec(Spec):
             return width, math.ceil(int(width / ratio) / size) * size
         height = math.ceil(height / size) * size
         return math.ceil(int(height * ratio) / size) * size, height
+
+
+@dataclass(frozen=True, repr=False)
+class MarkedCodec(Spec):
+    """A picture as one array, between two texts.
+
+    Args:
+        tile: how it becomes an array.
+        before, after: the texts; only what stands after it sees it where it enters by cross-attention.
+    """
+
+    tile: VisionCodec
+    before: str
+    after: str
+
+    def encode(self, image: Image) -> list[str | torch.Tensor]:
+        """A picture -> text, float32 (3, size, size), text."""
+        return [self.before, self.tile.encode(image), self.after]
 
 
 @dataclass(frozen=True, repr=False)

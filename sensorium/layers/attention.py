@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from sensorium.layers.norms import RMSNorm
+from sensorium.layers.norms import Norm
 from sensorium.layers.positions import apply_rope
 from sensorium.spec import Spec
 from sensorium.types import ShapeError
@@ -77,7 +77,8 @@ class Attention(Spec):
         bias: on query, key and value.
         key_bias: on the key alone; None is as ``bias``. (Whisper has none: it moves all scores of a query alike.)
         out_bias: on the output; None is as ``bias``.
-        qk_norm: RMS-normalise queries and keys per head (keeps small models stable at high learning rates).
+        qk_norm: normalise queries and keys per head: True or "rms", or "layer" (keeps small models stable at high learning rates).
+        qk_eps: of that norm.
         scale, cap: what scores are multiplied by, and within what they are bent to stay; see :func:`attend`.
 
     Source: 1706.03762; grouped queries 2305.13245; query/key norm 2302.05442; caps 2408.00118, section 2.
@@ -91,12 +92,13 @@ class Attention(Spec):
     bias: bool = False
     key_bias: bool | None = None
     out_bias: bool | None = None
-    qk_norm: bool = False
+    qk_norm: bool | str = False
     scale: float | None = None
     cap: float | None = None
+    qk_eps: float = 1e-6
 
     def check(self) -> list[str]:
-        problems = []
+        problems = [] if self.qk_norm in (False, True, "rms", "layer") else [f"qk_norm {self.qk_norm!r} is not known; use 'rms', 'layer' or False"]
         if min(self.width, self.heads, self.kv_heads or 1) < 1:
             return [f"width {self.width}, heads {self.heads} and kv_heads {self.kv_heads}: wanted at least 1 of each"]
         if self.head_width is None and self.width % self.heads:
@@ -127,8 +129,8 @@ class AttentionNet(nn.Module):
         self.key = nn.Linear(source, kv_heads * spec.head, bias=key_bias)
         self.value = nn.Linear(source, kv_heads * spec.head, bias=spec.bias)
         self.out = nn.Linear(spec.heads * spec.head, spec.width, bias=out_bias)
-        self.query_norm = RMSNorm(spec.head, eps=1e-6) if spec.qk_norm else nn.Identity()
-        self.key_norm = RMSNorm(spec.head, eps=1e-6) if spec.qk_norm else nn.Identity()
+        norm = Norm(spec.head, kind="layer" if spec.qk_norm == "layer" else "rms", eps=spec.qk_eps)
+        self.query_norm, self.key_norm = (norm.build() if spec.qk_norm else nn.Identity() for _ in range(2))
 
     def project(
         self, x_BTD: torch.Tensor, source_BSD: torch.Tensor | None = None,

@@ -13,6 +13,7 @@ from sensorium.zoo import (  # noqa: F401 (each registers itself)
     gemma3,
     gguf,
     grok,
+    idefics,
     llama,
     llava,
     llava_next,

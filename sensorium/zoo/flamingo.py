@@ -8,7 +8,7 @@ A token sees the latest picture before it. What differs from the paper at full s
 (430M, 438M published), and the decoder turns its queries and keys (rotary positions) where Chinchilla adds a learned projection of relative
 places, which takes the 1.4B decoder to 1.27B and the 70B one to 64.7B. The paper gives its sizes rounded.
 
-Source: 2204.14198, section 2 and appendix A.1; no weights were published.
+Source: 2204.14198, section 2 and appendix A.1; no weights were published. IDEFICS (``zoo/idefics.py``) is what others trained by it.
 """
 
 from __future__ import annotations
