@@ -18,7 +18,8 @@ FAMILIES = (
     ("llava", ("llava",), "llava", ("llava",)), ("llava_next", ("llava_next",), "llava_next", ("llava_next",)),
     ("smolvlm", ("smolvlm",), "smolvlm", ("idefics3", "smolvlm")), ("aya_vision", ("aya_vision",), "aya_vision", ("aya_vision",)),
     ("qwen_vl_7b", ("qwen_vl",), "qwen_vl", ("qwen2_5_vl", "qwen2_vl")), ("deepseek_vl2", ("deepseek_vl2",), "deepseek_vl2", ()),
-    ("flamingo", ("flamingo",), None, ()), ("idefics", ("idefics",), "idefics", ("idefics",)), ("whisper", ("whisper",), "whisper", ("whisper",)), ("bert", ("bert",), "bert", ("bert",)),
+    ("flamingo", ("flamingo",), None, ()), ("idefics", ("idefics",), "idefics", ("idefics",)),
+    ("whisper", ("whisper",), "whisper", ("whisper",)), ("bert", ("bert",), "bert", ("bert",)),
 )
 PARTS = ("modeling_", "perceiver", "vision", "image_processing_", "video_processing_", "processing_", "feature_extraction_")
 
