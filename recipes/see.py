@@ -77,6 +77,7 @@ class Shown:
         drawings, scenes: pictures a step.
         seed: of order and chance.
         split: which pictures; scenes of "val" are of pairs and words that training never shows.
+        odd: share of things in training scenes whose colour or shape has no name.
     """
 
     folder: Path
@@ -84,6 +85,7 @@ class Shown:
     scenes: int
     seed: int = 0
     split: str = "train"
+    odd: float = 0.0
 
     def __post_init__(self) -> None:
         self.tokenizer = sn.Codecs.load(find(BASE)).text
@@ -99,7 +101,7 @@ class Shown:
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
         chosen = self.stream.places(step * self.drawings, self.drawings)
         shown = self.stream.changed(chosen, generator) if self.split == "train" else on_paper(self.stream.pictures.image_LCHW[chosen])
-        scenes = [make_scene(rng, held=self.split != "train") for _ in range(self.scenes)]
+        scenes = [make_scene(rng, held=self.split != "train", odd=self.odd) for _ in range(self.scenes)]
         drawn = torch.from_numpy(np.stack([draw_scene(scene, SIZE) for scene in scenes])).permute(0, 3, 1, 2).float() / 127.5 - 1
         light = torch.rand(len(scenes), 1, 1, 1, generator=generator) * 0.2 + 0.9 if self.split == "train" else 1.0
         lit = ((drawn + 1) * light - 1).clamp(-1, 1)
@@ -244,10 +246,10 @@ def run(data: str = "corpus", stage: str = "words", eyes: str = "", steps: int =
     """
     common = dict(mixed=True, clip=1.0, warmup=0.02, cooldown=0.5, save_every=50)
     if stage == "words":
-        train, held = Spelling(Path(data), drawings or 96, scenes or 64), Spelling(Path(data), 64, 64, seed=1, split="val")
+        train, held = Spelling(Path(data), drawings or 64, scenes or 64, odd=0.6), Spelling(Path(data), 64, 64, seed=1, split="val")
         spec = spelling(see())
         groups = (Group(paths=("encoders.text", "encoders.image.looks.0"), rate=0), Group(rate=rate, decay=0.05))
-        return Run(name="see-words", model=spec, base=lambda: fresh(spec, eyes or WEIGHTS / "nano"), batch=train.batch, steps=steps or 1500,
+        return Run(name="see-words", model=spec, base=lambda: fresh(spec, eyes or WEIGHTS / "nano"), batch=train.batch, steps=steps or 1800,
                    groups=groups, ema=0.998, validation=(held.batch(0),), validate_every=250, evaluate=held.right, **common)
     if stage != "answers":
         raise sn.ConfigError(f"stage {stage!r}: wanted 'words' or 'answers'")

@@ -69,3 +69,12 @@ def test_the_words_at_a_place_are_of_the_thing_there() -> None:
             assert words[4 * int(thing.y * 4) + int(thing.x * 4)] in there
         alone = scene.things[0] if len(scene.things) == 1 else None
         assert alone is None or 1 <= sum(map(bool, words)) <= 4
+
+
+def test_odd_things_show_and_name_only_what_has_a_name() -> None:
+    rng, names = np.random.default_rng(6), []
+    for _ in range(80):
+        scene = make_scene(rng, odd=1.0)
+        assert draw_scene(scene, 64).std() > 0 and all((thing.shape in SHAPES) != (thing.colour in COLOURS) for thing in scene.things)
+        names += [words for words in words_at(scene) if words]
+    assert all(len(words) == 1 for words in names) and {word for (word,) in names} == set(SHAPES) | set(COLOURS)

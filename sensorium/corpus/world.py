@@ -17,8 +17,8 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-__all__ = ["COLOURS", "draw_scene", "HELD_PAIRS", "KINDS_ASKED", "make_scene", "PLACES", "Question", "questions", "Scene", "SHAPES",
-           "Thing", "words_at"]
+__all__ = ["COLOURS", "draw_scene", "HELD_PAIRS", "KINDS_ASKED", "make_scene", "PLACES", "Question", "questions", "Scene", "SHAPES", "Thing",
+           "words_at"]
 
 COLOURS = {"red": (220, 38, 38), "orange": (245, 140, 20), "yellow": (250, 215, 40), "green": (40, 160, 70), "blue": (40, 90, 220),
            "purple": (130, 60, 180), "pink": (245, 130, 180), "brown": (120, 75, 40), "black": (25, 25, 25), "grey": (140, 140, 140)}
@@ -28,6 +28,8 @@ SHAPES = ("circle", "square", "triangle", "star", "heart", "diamond", "cross", "
 PLACES = ("at the top left", "at the top", "at the top right", "on the left", "in the middle", "on the right", "at the bottom left",
           "at the bottom", "at the bottom right")
 NUMBERS = ("no", "one", "two", "three", "four", "five")
+BLOB = "blob"
+"""A shape of no name, another each time."""
 HELD_PAIRS = frozenset((SHAPES[i], tuple(COLOURS)[(3 * i + k) % 10]) for i in range(10) for k in (0, 5))
 """Shape and colour never shown together in training: two colours of each shape."""
 WORDS = ("SUN", "CAT", "BUS", "TEA", "RUN", "BOX", "FISH", "OPEN", "STOP", "MILK", "BOOK", "EXIT", "TAXI", "HOME", "LAKE", "ROSE", "GOLD", "KING",
@@ -77,11 +79,12 @@ class Question:
     key: str
 
 
-def make_scene(rng: np.random.Generator, held: bool = False) -> Scene:
+def make_scene(rng: np.random.Generator, held: bool = False, odd: float = 0.0) -> Scene:
     """A scene.
 
     Args:
         held: every thing is a pair of shape and colour that training never shows, and so is the word; else none is.
+        odd: share of the things whose colour or shape has no name (``"#7fb2a0"``, ``BLOB``), so that colour and shape are learned apart.
     """
     paper = str(rng.choice(tuple(PAPERS)))
     word = str(rng.choice(HELD_WORDS if held else WORDS)) if rng.random() < 0.15 else None
@@ -96,13 +99,27 @@ def make_scene(rng: np.random.Generator, held: bool = False) -> Scene:
         large = bool(rng.random() < 0.5)
         radius = float(rng.uniform(0.125, 0.15) if large else rng.uniform(0.075, 0.095))
         x, y = ((cell % 3) * 2 + 1) / 6 + rng.uniform(-0.03, 0.03), ((cell // 3) * 2 + 1) / 6 + rng.uniform(-0.03, 0.03)
+        if rng.random() < odd:
+            shape, colour = (shape, _nameless(rng, paper)) if rng.random() < 0.6 else (BLOB, colour)
         things.append(Thing(shape, colour, large, cell, float(x), float(y), radius, float(rng.uniform(-0.25, 0.25))))
     return Scene(tuple(things), paper, word)
 
 
 def _shows(colour: str, paper: str) -> bool:
     """Whether a colour stands out on the paper."""
-    return math.dist(COLOURS[colour], PAPERS[paper]) > 110
+    return math.dist(_ink(colour), PAPERS[paper]) > 110
+
+
+def _nameless(rng: np.random.Generator, paper: str) -> str:
+    """A colour that stands out and is far from every one with a name."""
+    while True:
+        colour = "#" + "".join(f"{value:02x}" for value in rng.integers(0, 256, 3))
+        if _shows(colour, paper) and min(math.dist(_ink(colour), named) for named in COLOURS.values()) > 60:
+            return colour
+
+
+def _ink(colour: str) -> tuple[int, int, int]:
+    return COLOURS[colour] if colour in COLOURS else (int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16))
 
 
 def draw_scene(scene: Scene, size: int = 128) -> np.ndarray:
@@ -119,13 +136,14 @@ def draw_scene(scene: Scene, size: int = 128) -> np.ndarray:
 
 
 def words_at(scene: Scene, side: int = 4) -> list[tuple[str, ...]]:
-    """What stands at each square of a ``side`` x ``side`` grid, row by row: (colour, shape) of the nearest thing that reaches well into it, or ()."""
+    """What stands at each square of a ``side`` x ``side`` grid, row by row: (colour, shape) of the nearest thing that reaches well into it, as far
+    as they have names; () where nothing does."""
     out = []
     for square in range(side * side):
         x, y = (square % side + 0.5) / side, (square // side + 0.5) / side
         far = [(max(abs(thing.x - x), abs(thing.y - y)) - 0.35 * thing.radius, thing.colour, thing.shape) for thing in scene.things]
         distance, *words = min(far)
-        out.append(tuple(words) if distance < 0.5 / side else ())
+        out.append(tuple(word for word in words if word in COLOURS or word in SHAPES) if distance < 0.5 / side else ())
     return out
 
 
@@ -148,11 +166,17 @@ _OUTLINES: dict[str, Sequence[tuple[float, float]]] = {
 
 
 def _draw(pen: ImageDraw.ImageDraw, thing: Thing, side: int, paper: tuple[int, int, int]) -> None:
-    x, y, r, ink = thing.x * side, thing.y * side, thing.radius * side, COLOURS[thing.colour]
+    x, y, r, ink = thing.x * side, thing.y * side, thing.radius * side, _ink(thing.colour)
 
     def disc(dx: float, dy: float, radius: float, fill: tuple[int, int, int]) -> None:
         pen.ellipse((x + dx * r - radius * r, y + dy * r - radius * r, x + dx * r + radius * r, y + dy * r + radius * r), fill=fill)
 
+    if thing.shape == BLOB:  # five to nine corners at distances that follow from where it is
+        chance = np.random.default_rng(int(thing.x * 1e6) ^ int(thing.y * 1e9))
+        corners = np.sort(chance.random(int(chance.integers(5, 10)))) * 2 * math.pi
+        far = chance.uniform(0.5, 1.05, len(corners)) * r
+        pen.polygon([(x + d * math.sin(t), y + d * math.cos(t)) for t, d in zip(corners.tolist(), far.tolist(), strict=True)], fill=ink)
+        return
     if thing.shape in _OUTLINES:
         cos, sin = math.cos(thing.angle) * r, math.sin(thing.angle) * r
         pen.polygon([(x + px * cos - py * sin, y + px * sin + py * cos) for px, py in _OUTLINES[thing.shape]], fill=ink)
