@@ -45,7 +45,7 @@ from sensorium.zoo.see import see, spelling
 
 SIZE = 128
 PLACES = see().places("image")
-WHOLE = 4  # places of the first look; a grid of 4 x 4 follows
+WHOLE = 4  # places of the first look; a grid of 3 x 3 follows
 BASE = "smollm2-135m-instruct"
 NAMING = ("What is this?", "What is in this picture?", "What do you see?", "What does the picture show?", "What is in the picture?")
 KIND = ("What kind of thing is it?", "What kind of thing is this?")
@@ -115,13 +115,13 @@ class Shown:
 
 @dataclass(eq=False)
 class Spelling(Shown):
-    """Batches of pictures and the words of their places: the first four spell a drawing's name or a scene's number of things, the sixteen of a
+    """Batches of pictures and the words of their places: the first four spell a drawing's name or a scene's number of things, the nine of the
     grid say what stands there."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         names = {token for concept in self.concepts.values() for token in self.name(concept)}
-        words = {self.ids(f" {word}")[0] for word in (*COLOURS, *SHAPES, *NUMBERS)}
+        words = {self.ids(f" {word}")[0] for word in (*COLOURS, *SHAPES, *NUMBERS, "top", "bottom", "left", "right", "middle")}
         self.id_V = torch.tensor(sorted(names | words))
         self.index = {token: index for index, token in enumerate(self.id_V.tolist())}
 
@@ -132,7 +132,7 @@ class Spelling(Shown):
     def batch(self, step: int) -> sn.Batch:
         """Batch of a step."""
         shown, drawn, scenes = self.pictures(step, self.chance(step))
-        word_LPK = torch.full((len(shown), PLACES, 2), -100, dtype=torch.int64)
+        word_LPK = torch.full((len(shown), PLACES, 4), -100, dtype=torch.int64)
         for row, concept in enumerate(drawn):
             word_LPK[row, :WHOLE, 0] = torch.tensor([self.index[token] for token in self.name(concept)])
         (nothing,) = self.ids(".")
@@ -145,18 +145,20 @@ class Spelling(Shown):
 
     @torch.no_grad()
     def right(self, model: sn.ModelNet, steps: int = 4) -> dict[str, float]:
-        """Shares of drawings whose name is spelled, and of places of scenes whose words are the likeliest."""
-        names, things = [], []
+        """Shares of drawings whose name is spelled, of things in scenes whose words are the likeliest, and of empty places that are said to be."""
+        names, things, empty = [], [], []
         for step in range(steps):
             batch = self.batch(step)
             features_LPD = model.aligned("image", batch.media["image"])
             score_LPV = model.objectives[0].scores(features_LPD, model.encoders["text"].token.weight[self.id_V])
-            best_LPK, word_LPK = score_LPV.topk(2, dim=-1).indices, batch.spelled["image"].word_LPK
-            names += (best_LPK[: self.drawings, :WHOLE, 0] == word_LPK[: self.drawings, :WHOLE, 0]).all(1).tolist()
-            found, wanted = best_LPK[self.drawings :, WHOLE:], word_LPK[self.drawings :, WHOLE:]
-            both = (found.sort(-1).values == wanted.sort(-1).values).all(-1)
-            things += torch.where(wanted[..., 1] >= 0, both, found[..., 0] == wanted[..., 0]).flatten().tolist()
-        return {"names": sum(names) / len(names), "places": sum(things) / len(things)}
+            word_LPK = batch.spelled["image"].word_LPK
+            names += (score_LPV[: self.drawings, :WHOLE].argmax(-1) == word_LPK[: self.drawings, :WHOLE, 0]).all(1).tolist()
+            found, wanted = score_LPV[self.drawings :, WHOLE:].topk(4, dim=-1).indices.flatten(0, 1), word_LPK[self.drawings :, WHOLE:].flatten(0, 1)
+            for best, words in zip(found.tolist(), wanted.tolist(), strict=True):
+                said = {word for word in words if word >= 0}
+                things += [set(best[: len(said)]) == said] if len(said) > 1 else []
+                empty += [best[0] in said] if len(said) == 1 else []
+        return {"names": sum(names) / len(names), "things": sum(things) / len(things), "empty": sum(empty) / len(empty)}
 
 
 @dataclass(eq=False)

@@ -1,8 +1,8 @@
 """Looks: one picture through several encoders, each at its own size; what they see stands one after the other.
 
-    picture -+-> shrunk to  64 -> an encoder that knows things     -> 2 x 2 places -\\
-             |                                                                       20 places
-             +-> as it is, 128 -> an encoder that knows where it is -> 4 x 4 places -/
+    picture -+-> shrunk to 64 -> an encoder that knows things           -> 2 x 2 places -\\
+             |                                                                            13 places
+             +-> shrunk to 96 -> an encoder that knows what stands where -> 3 x 3 places -/
 """
 
 from __future__ import annotations
@@ -56,9 +56,9 @@ class Looks(Spec):
         if not self.looks:
             return ["no looks; give at least one encoder"]
         parts = [look.resolve() for look in self.looks]
-        widths, sizes = {part.width for part in parts}, [part.size for part in parts if self.size % part.size]
+        widths, sizes = {part.width for part in parts}, [part.size for part in parts if part.size > self.size]
         problems = [f"looks give widths {sorted(widths)}; make them equal"] if len(widths) > 1 else []
-        return problems + ([f"size {self.size} is no multiple of {sizes}, to which it would be shrunk"] if sizes else [])
+        return problems + ([f"size {self.size} is less than {sizes}, which would have to be made up"] if sizes else [])
 
     def build(self) -> LooksNet:
         return LooksNet(self)
@@ -78,6 +78,11 @@ class LooksNet(nn.Module):
         wanted = (self.spec.channels, self.spec.size, self.spec.size)
         if image_BCHW.dim() != 4 or tuple(image_BCHW.shape[1:]) != wanted:
             raise ShapeError(f"the image encoder got {tuple(image_BCHW.shape)}, wanted (B, {', '.join(map(str, wanted))})")
-        seen = [net(image_BCHW if size == self.spec.size else F.interpolate(image_BCHW, size=size, mode="area")).x_BPD
-                for net, size in zip(self.looks, self.sizes, strict=True)]
+        seen = [net(_shrunk(image_BCHW, size)).x_BPD for net, size in zip(self.looks, self.sizes, strict=True)]
         return Features(torch.cat(seen, dim=1))
+
+
+def _shrunk(image_BCHW: torch.Tensor, size: int) -> torch.Tensor:
+    if image_BCHW.shape[-1] == size:
+        return image_BCHW
+    return F.interpolate(image_BCHW, size=(size, size), mode="bilinear", antialias=True, align_corners=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sensorium.corpus.world import COLOURS, HELD_PAIRS, HELD_WORDS, SHAPES, draw_scene, make_scene, questions, words_at
+from sensorium.corpus.world import COLOURS, HELD_PAIRS, HELD_WORDS, PLACES, SHAPES, draw_scene, make_scene, questions, words_at
 from sensorium.evals.see import Asked, judge, scenes
 
 
@@ -58,17 +58,15 @@ def test_names_are_judged_without_articles() -> None:
     assert not judge(Asked("name", None, "", ("dog",)), "This is a cat.")
 
 
-def test_the_words_at_a_place_are_of_the_thing_there() -> None:
+def test_the_words_at_a_cell_say_what_stands_there_and_where() -> None:
     rng = np.random.default_rng(5)
     for _ in range(60):
         scene = make_scene(rng)
         words = words_at(scene)
-        there = {(thing.colour, thing.shape) for thing in scene.things}
-        assert len(words) == 16 and set(words) - {()} <= there
-        for thing in scene.things:  # each is named at the square that its middle lies in
-            assert words[4 * int(thing.y * 4) + int(thing.x * 4)] in there
-        alone = scene.things[0] if len(scene.things) == 1 else None
-        assert alone is None or 1 <= sum(map(bool, words)) <= 4
+        assert len(words) == 9 and sum(map(bool, words)) == len(scene.things)
+        for thing in scene.things:
+            colour, shape, *where = words[thing.cell]
+            assert (colour, shape) == (thing.colour, thing.shape) and " ".join(where) == PLACES[thing.cell].split("the ")[1]
 
 
 def test_odd_things_show_and_name_only_what_has_a_name() -> None:
@@ -77,4 +75,4 @@ def test_odd_things_show_and_name_only_what_has_a_name() -> None:
         scene = make_scene(rng, odd=1.0)
         assert draw_scene(scene, 64).std() > 0 and all((thing.shape in SHAPES) != (thing.colour in COLOURS) for thing in scene.things)
         names += [words for words in words_at(scene) if words]
-    assert all(len(words) == 1 for words in names) and {word for (word,) in names} == set(SHAPES) | set(COLOURS)
+    assert {words[0] for words in names} == set(SHAPES) | set(COLOURS) and not {words[1] for words in names} & (set(SHAPES) | set(COLOURS))

@@ -135,15 +135,13 @@ def draw_scene(scene: Scene, size: int = 128) -> np.ndarray:
     return np.array(picture.resize((size, size), Image.Resampling.BOX))
 
 
-def words_at(scene: Scene, side: int = 4) -> list[tuple[str, ...]]:
-    """What stands at each square of a ``side`` x ``side`` grid, row by row: (colour, shape) of the nearest thing that reaches well into it, as far
-    as they have names; () where nothing does."""
-    out = []
-    for square in range(side * side):
-        x, y = (square % side + 0.5) / side, (square // side + 0.5) / side
-        far = [(max(abs(thing.x - x), abs(thing.y - y)) - 0.35 * thing.radius, thing.colour, thing.shape) for thing in scene.things]
-        distance, *words = min(far)
-        out.append(tuple(word for word in words if word in COLOURS or word in SHAPES) if distance < 0.5 / side else ())
+def words_at(scene: Scene) -> list[tuple[str, ...]]:
+    """What stands at each of the nine cells, row by row: colour and shape, as far as they have names, and where that is ("top", "left", or
+    "middle"); () where nothing stands."""
+    out: list[tuple[str, ...]] = [()] * 9
+    for thing in scene.things:
+        where = [word for word in (("top", "", "bottom")[thing.cell // 3], ("left", "", "right")[thing.cell % 3]) if word] or ["middle"]
+        out[thing.cell] = (*(word for word in (thing.colour, thing.shape) if word in COLOURS or word in SHAPES), *where)
     return out
 
 

@@ -1,7 +1,7 @@
 """see: SmolLM2 looks at pictures through nano's eyes and answers in sentences.
 
-    picture -+-> at 64 pixels: nano's eyes, which know things      -> 4 places --\\
-             +-> at 128: small eyes, which know what stands where -> 16 places -+-> MLP -\\
+    picture -+-> at 64 pixels: nano's eyes, which know things     -> 4 places -\\
+             +-> at 96: small eyes, which know what stands where -> 9 places -+-> MLP ---\\
                                                                                          SmolLM2, with adapters -> next token
     question -> ids -> vocabulary -------------------------------------------------------/
 
@@ -29,11 +29,11 @@ def see(base: sn.Model | None = None, eyes: sn.Looks | None = None, hidden: int 
 
     Args:
         base: the language model; None is SmolLM2 135M.
-        eyes: None are nano's at 64 pixels and small ones at 128.
+        eyes: None are nano's at 64 pixels and small ones at 96.
         hidden: width inside the connector.
     """
     base = base or smollm2_135m()
-    eyes = eyes or sn.Looks(size=128, looks=(sn.MobileEncoder(size=64), sn.MobileEncoder(size=128, stem=24, stages=SMALL)))
+    eyes = eyes or sn.Looks(size=128, looks=(sn.MobileEncoder(size=64), sn.MobileEncoder(size=96, stem=24, stages=SMALL)))
     connector = sn.Project(eyes.width, base.decoder.width, hidden=hidden, bias=True, norm=True, slots=eyes.patches)
     return replace(base, encoders={**base.encoders, "image": eyes}, fuse={"splice": sn.Splice(("image",))}, align={"image": connector})
 
