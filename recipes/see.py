@@ -29,6 +29,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+import efficientnet
 import sensorium as sn
 from pictures import Concept, Stream, load_concepts, load_pictures, on_paper
 from sensorium.catalog import WEIGHTS, find
@@ -78,6 +79,7 @@ class Shown:
         seed: of order and chance.
         split: which pictures; scenes of "val" are of pairs and words that training never shows.
         odd: share of things in training scenes whose colour or shape has no name.
+        tokenizer: None is SmolLM2's.
     """
 
     folder: Path
@@ -86,9 +88,10 @@ class Shown:
     seed: int = 0
     split: str = "train"
     odd: float = 0.0
+    tokenizer: sn.Tokenizer | None = None
 
     def __post_init__(self) -> None:
-        self.tokenizer = sn.Codecs.load(find(BASE)).text
+        self.tokenizer = self.tokenizer or sn.Codecs.load(find(BASE)).text
         self.concepts = load_concepts(self.folder)
         self.stream = Stream(load_pictures(self.folder, self.split, SIZE), self.concepts, seed=self.seed)
 
@@ -224,9 +227,13 @@ class Talking(Shown):
         return self.packer.pack([self.conversation(*pair) for pair in zip(shown, turns, strict=True)])
 
 
-def fresh(spec: sn.Model, seen: str | Path) -> sn.ModelNet:
-    """The model with SmolLM2's weights, and what folder ``seen`` holds of the eyes and the connector."""
-    model, base, lent = spec.build(seed=0), sn.load(find(BASE)).state_dict(), read_tensors(Path(seen) / "weights.safetensors")
+def fresh(spec: sn.Model, seen: str | Path, data: str) -> sn.ModelNet:
+    """The model with SmolLM2's weights, nano's eyes, and what folder ``seen`` holds of eyes and connector ("efficientnet": published eyes)."""
+    model, base, lent = spec.build(seed=0), sn.load(find(BASE)).state_dict(), dict(read_tensors(WEIGHTS / "nano" / "weights.safetensors"))
+    if seen == "efficientnet":
+        lent = {f"encoders.image.body.{name}": value for name, value in efficientnet.body(efficientnet.read(Path(data) / "downloads")).items()}
+    else:
+        lent |= read_tensors(Path(seen) / "weights.safetensors")
     wanted = {name: value.shape for name, value in model.state_dict().items()}
     looks = {name.replace("image.body", "image.looks.0.body"): value.float() for name, value in lent.items()
              if name.startswith(("encoders.image.", "align.image."))}
@@ -241,7 +248,8 @@ def run(data: str = "corpus", stage: str = "words", eyes: str = "", steps: int =
     Args:
         data: the corpus.
         stage: "words", then "answers".
-        eyes: model whose eyes (and, for "answers", connector) are begun with; nothing takes nano's, or runs/see-words/final.
+        eyes: folder of the model whose eyes (and connector, if it has one) are begun with, or "efficientnet" for published ones; nothing takes
+            nano's, or runs/see-words/final.
         steps, drawings, scenes: of the run, and pictures a step; 0 takes the stage's own numbers.
         rank: of the adapters.
         rate: peak learning rate of the connector.
@@ -251,7 +259,7 @@ def run(data: str = "corpus", stage: str = "words", eyes: str = "", steps: int =
         train, held = Spelling(Path(data), drawings or 64, scenes or 64, odd=0.6), Spelling(Path(data), 64, 64, seed=1, split="val")
         spec = spelling(see())
         groups = (Group(paths=("encoders.text", "encoders.image.looks.0"), rate=0), Group(rate=rate, decay=0.05))
-        return Run(name="see-words", model=spec, base=lambda: fresh(spec, eyes or WEIGHTS / "nano"), batch=train.batch, steps=steps or 1800,
+        return Run(name="see-words", model=spec, base=lambda: fresh(spec, eyes or WEIGHTS / "nano", data), batch=train.batch, steps=steps or 1800,
                    groups=groups, ema=0.998, validation=(held.batch(0),), validate_every=250, evaluate=held.right, **common)
     if stage != "answers":
         raise sn.ConfigError(f"stage {stage!r}: wanted 'words' or 'answers'")
@@ -259,7 +267,7 @@ def run(data: str = "corpus", stage: str = "words", eyes: str = "", steps: int =
     spec = replace(see(), adapters={"see": Lora(rank=rank, alpha=2.0 * rank)})
     groups = (Group(paths=("encoders",), rate=0), Group(paths=("*.adapters.*",), rate=rate, decay=0.0), Group(paths=("align",), rate=rate / 5),
               Group(rate=0))
-    return Run(name="see", model=spec, base=lambda: fresh(spec, eyes or "runs/see-words/final"), batch=learned.batch, steps=steps or 1200,
+    return Run(name="see", model=spec, base=lambda: fresh(spec, eyes or "runs/see-words/final", data), batch=learned.batch, steps=steps or 1200,
                groups=groups, ema=0.99, validation=(asked.batch(0),), validate_every=200, end=learned.end, **common)
 
 

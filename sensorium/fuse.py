@@ -176,7 +176,10 @@ class _CrossLayer(nn.Module):
         else:
             sees_BT1 = mask_BTS.any(dim=-1, keepdim=True)  # a token with nothing to see gets nothing, not an average
             found = self.attention.finish(attend(query, key, value, mask_BTS | ~sees_BT1)) * sees_BT1
-        x_BTD = x_BTD + (found if self.gate is None else found * self.gate.tanh())
+        return self.alone(x_BTD + (found if self.gate is None else found * self.gate.tanh()))
+
+    def alone(self, x_BTD: torch.Tensor) -> torch.Tensor:
+        """What a token has with nothing to see, and every token after its look: the layer's own MLP, if there is one."""
         if self.mlp is None:
             return x_BTD
         more = self.mlp(self.mlp_norm(x_BTD))
@@ -217,10 +220,11 @@ class CrossAttendNet(nn.Module):
         return layer % self.spec.every == 0 and middle == (self.spec.place == "middle")
 
     def enter(self, x_BTD: torch.Tensor, layer: int, memory: CrossMemory | None, middle: bool) -> torch.Tensor:
-        """Let the features in, if this is the place for it."""
-        if memory is None or not self.acts(layer, middle):
+        """Let the features in, if this is the place for it; without any, a text reads as it does beside others that have some."""
+        if not self.acts(layer, middle):
             return x_BTD
-        return self.layers[str(layer)](x_BTD, *memory.layers[layer], memory.mask_BTS)
+        net = self.layers[str(layer)]
+        return net.alone(x_BTD) if memory is None else net(x_BTD, *memory.layers[layer], memory.mask_BTS)
 
 
 class Watch:

@@ -16,7 +16,9 @@ from transformers.models.idefics.image_processing_pil_idefics import IdeficsImag
 from transformers.models.idefics.processing_idefics import image_attention_mask_for_packed_input_ids, incremental_to_binary_attention_mask
 
 import sensorium as sn
+from sensorium.checkpoint import PUBLISHED
 from sensorium.desk import Desk
+from sensorium.zoo.idefics import idefics_9b
 
 from .reference import assert_same_answers, assert_same_gradients, assert_same_scores, saved, shaken
 
@@ -90,6 +92,29 @@ def test_generation(tmp_path: Path) -> None:
     prompts = [parts[:-1] for parts in samples()]
     batch = PACKER.pack([PACKER.segment(parts) for parts in prompts], alone=True)
     assert_same_answers(model, theirs, batch, [their_inputs(parts, answer=False) for parts in prompts], END, 10)
+
+
+def test_a_text_alone(tmp_path: Path) -> None:
+    """A batch without any picture: the layers between still have their say, as they do beside a batch that has some."""
+    theirs, text = reference(), samples()[2]
+    model = sn.load(saved(theirs, tmp_path / "model"))
+    assert_same_scores(model, theirs, PACKER.pack([PACKER.segment(text)]), [their_inputs(text)])
+    assert all((p.grad is not None) == ("mlp" in name) for name, p in model.fuse["cross"].named_parameters())
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad  # of what sees, which has nothing to do
+    assert_same_gradients(model, theirs, tmp_path / "gradients")
+    assert_same_answers(model, theirs, PACKER.pack([PACKER.segment(text[:-1])], alone=True), [their_inputs(text, answer=False)], END, 10)
+
+
+def test_the_published_size_has_every_parameter() -> None:
+    """All but the norm of the tower's first place, which is not read."""
+    config = transformers.IdeficsConfig(
+        additional_vocab_size=2, cross_layer_interval=4, qk_layer_norms=True, use_resampler=True, vision_config=dict(embed_dim=1280),
+        perceiver_config=dict(use_resampler=True, qk_layer_norms_perceiver=True))
+    with torch.device("meta"):
+        wanted = sum(p.numel() for name, p in transformers.IdeficsForVisionText2Text(config).named_parameters() if "post_layernorm" not in name)
+    assert PUBLISHED["idefics"].spec(config.to_dict()) == idefics_9b()
+    assert sum(p.numel() for p in idefics_9b().build(device="meta").parameters()) == wanted == 8_929_677_072
 
 
 def words() -> Any:
