@@ -65,7 +65,7 @@ def test_what_is_spelled_right_is_counted(corpus: Path, tokenizer: sn.Tokenizer)
     class Perfect:
         """Gives each place the sum of its words' own vectors."""
 
-        encoders = {"text": sn.Vocabulary(tokenizer.vocab, 32).build()}
+        encoders = {"text": sn.Vocabulary(tokenizer.vocab, 512).build()}
         objectives = [sn.Spell().build()]
 
         def aligned(self, modality: str, value: torch.Tensor) -> torch.Tensor:
