@@ -25,8 +25,8 @@ TREE = [
     "zoo/flamingo", "zoo/idefics", "zoo/dit", "zoo/nano", "zoo/see", "corpus/split", "corpus/sources", "corpus/kinds", "corpus/names",
     "corpus/draw", "corpus/emoji", "corpus/clipart", "corpus/build", "corpus/describe", "corpus/world", "corpus/fewshot", "memory/table",
     "chart", "evals/figures", "evals/judge", "evals/nano", "evals/see", "evals/clips", "evals/speech", "evals/language", "evals/published",
-    "evals/fewshot", "evals/seeing", "page", "demo_talk", "demo", "cli/shared", "cli/talk", "cli/look", "cli/models", "cli/learn",
-    "cli/adapt", "cli/main", "cli/__main__",
+    "evals/fewshot", "evals/seeing", "page", "demo_look", "demo_talk", "demo", "cli/shared", "cli/talk", "cli/look", "cli/models",
+    "cli/learn", "cli/adapt", "cli/main", "cli/__main__",
 ]
 CORE = TREE[: TREE.index("route") + 1]
 

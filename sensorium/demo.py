@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 import sensorium as sn
+from sensorium.demo_look import look
 from sensorium.demo_talk import talk
 from sensorium.files import write_file
 from sensorium.memory import Memory, pictures_in
@@ -38,6 +39,7 @@ def make_demo(folder: Path, model: sn.ModelNet, name: str, console: Console, pic
     _name(page, model, paths, console)
     _find(page, model, name, paths, folder, console)
     _draw(page, model, folder, console)
+    look(page, _examples().parent, console)
     talk(page, folder, paths[0], console)
     seconds = time.perf_counter() - begin
     size = sum(p.numel() for p in model.parameters()) / 1e6

@@ -12,7 +12,7 @@ import sensorium as sn
 from sensorium.catalog import ready
 from sensorium.named import open_voice
 from sensorium.page import Page, audio_data, image_data
-from sensorium.route import plan, stream_answer
+from sensorium.route import routes_of, stream_answer
 from sensorium.speak import join
 
 __all__ = ["talk"]
@@ -66,7 +66,7 @@ def _exchange(page: Page, place: Path, given: Sequence[sn.Media | str], title: s
         if part.modality != "text":
             part.save(place.with_suffix(".wav" if part.modality == "audio" else ".png"))
             data = audio_data(part) if part.modality == "audio" else image_data(part)
-    models = ", ".join(step.skill.model for step in plan([value.modality for value in request.messages[0].parts], wants[-1]).steps)
+    models = ", ".join(step.skill.model for step in routes_of(request)[-1].steps)
     small = f"{models}; {spent:.2f} s" + (f", first sound after {first:.2f} s" if first is not None else "")
     shown = given[0] if isinstance(given[0], sn.Media) else None
     source = audio_data(shown) if isinstance(shown, sn.Audio) else image_data(shown) if shown is not None else ""
