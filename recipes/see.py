@@ -169,12 +169,14 @@ class Talking(Shown):
     """Batches of pictures and conversations about them.
 
     Args:
-        asked: questions about each.
+        asked: questions about a scene.
+        more: questions about a drawing beside its name.
         told: share of the scenes that are described in full as well.
     """
 
     asked: int = 5
-    told: float = 0.4
+    more: int = 1
+    told: float = 0.25
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -201,7 +203,7 @@ class Talking(Shown):
 
     def about(self, concept: Concept, rng: np.random.Generator) -> list[tuple[str, str]]:
         """Questions about a drawn picture: its name always, and whether it is this or that, what kind of thing, words for it."""
-        turns = [(str(rng.choice(NAMING)), f"This is {named(concept)}.")]
+        turns = []
         for right in (True, False):
             if rng.random() < 0.6:
                 other = self.kin[concept.subgroup] if rng.random() < 0.6 else list(self.concepts.values())
@@ -211,7 +213,9 @@ class Talking(Shown):
             turns.append((str(rng.choice(KIND)), f"It is {KINDS[concept.subgroup][0][0]}."))
         if len(concept.keywords[0]) >= 3 and rng.random() < 0.25:
             turns.append(("Give three words for it.", ", ".join(concept.keywords[0][:3]).capitalize() + "."))
-        return [turns[i] for i in rng.permutation(len(turns))][: self.asked]
+        turns = [turns[i] for i in rng.permutation(len(turns))][: self.more]
+        turns.insert(int(rng.integers(len(turns) + 1)), (str(rng.choice(NAMING)), f"This is {named(concept)}."))
+        return turns
 
     def asking(self, scene: Scene, rng: np.random.Generator) -> list[tuple[str, str]]:
         """Questions about a scene."""
@@ -263,7 +267,7 @@ def run(data: str = "corpus", stage: str = "words", eyes: str = "", steps: int =
                    groups=groups, ema=0.998, validation=(held.batch(0),), validate_every=250, evaluate=held.right, **common)
     if stage != "answers":
         raise sn.ConfigError(f"stage {stage!r}: wanted 'words' or 'answers'")
-    learned, asked = Talking(Path(data), drawings or 12, scenes or 12), Talking(Path(data), 24, 24, seed=1, split="val")
+    learned, asked = Talking(Path(data), drawings or 24, scenes or 12), Talking(Path(data), 24, 24, seed=1, split="val")
     spec = replace(see(), adapters={"see": Lora(rank=rank, alpha=2.0 * rank)})
     groups = (Group(paths=("encoders",), rate=0), Group(paths=("*.adapters.*",), rate=rate, decay=0.0), Group(paths=("align",), rate=rate / 5),
               Group(rate=0))

@@ -219,6 +219,8 @@ _SILERO_RELEASE = "https://github.com/snakers4/silero-vad/raw/v6.2.1/src/silero_
 _ENTRIES = (
     Entry("nano", "see", "Names, finds and draws emoji-like pictures, in English and Chinese", parameters=17_160_572,
           licence="Apache-2.0", credit="made here; the pictures' credits are in docs/data.md"),
+    Entry("see", "look", "Answers questions about emoji-like pictures and simple scenes, in English", parameters=145_145_616, licence="Apache-2.0",
+          credit="made here; the pictures' credits are in docs/data.md", needs=("smollm2-135m-instruct",), only="en", packing="int8"),
     Entry(
         "smollm2-135m-instruct", "think", "Answers questions and chats, in English", parameters=134_515_008, licence="Apache-2.0", packing="int4",
         credit="SmolLM2 by Hugging Face (HuggingFaceTB); GGUF by QuantFactory; packed by Simon Willison",

@@ -12,10 +12,14 @@ import pytest
 import torch
 
 import sensorium as sn
+from sensorium.catalog import find, ready
 from sensorium.corpus.world import COLOURS, NUMBERS, SHAPES, make_scene
 from sensorium.desk import Desk
+from sensorium.evals.see import evaluate_seeing
 from sensorium.layers.adapters import Lora
-from sensorium.types import Batch, assistant, user
+from sensorium.named import open_model
+from sensorium.sentinels import modality_use
+from sensorium.types import Batch, Features, assistant, user
 from sensorium.zoo.llama import llama, llama_decoder
 
 from .test_recipes import STYLES, write_corpus
@@ -117,3 +121,27 @@ def test_the_folder_that_ships_holds_what_was_learned_alone(corpus: Path, tokeni
     assert isinstance(sn.write_texts(model, [[sn.Image(torch.rand(3, 90, 60)), "What is this?"]], max_tokens=4)[0], str)
     assert json.loads((tmp_path / "see" / "card.json").read_text())["training"]["answers"] == "1 steps"
     assert model.spec.adapters == {"see": Lora(rank=2, alpha=4.0)}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not ready("see"), reason="see is not at hand: sensorium pull see")
+def test_the_alarm_is_silent_about_see_and_rings_when_its_pixels_are_dropped(corpus: Path) -> None:
+    data = see.Talking(corpus, 1, 8, split="val", seed=1)
+    model, batches = sn.load(find("see")), [data.batch(0)]
+    assert modality_use(model, batches).ignored() == []
+
+    def dark(module: torch.nn.Module, given: tuple[torch.Tensor], features: Features) -> Features:
+        return Features(torch.zeros_like(features.x_BPD))
+
+    model.encoders["image"].register_forward_hook(dark)
+    assert modality_use(model, batches).ignored() == ["image"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not ready("see"), reason="see is not at hand: sensorium pull see")
+def test_see_answers_about_scenes_it_has_never_seen() -> None:
+    def answer(asked: list[tuple[sn.Image, str]]) -> list[str]:
+        return sn.write_texts(open_model("see"), [list(pair) for pair in asked], max_tokens=16)
+
+    figures, _ = evaluate_seeing(answer, None, count=60, kinds=("colour", "position"))
+    assert all(figure.low > 2 * figure.beside["commonest_answer"] and figure.low > 2 * figure.beside["blanked"] for figure in figures)

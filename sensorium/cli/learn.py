@@ -90,7 +90,7 @@ def evaluate(
     from sensorium.files import write_file
 
     numbers: dict[str, float] = {}
-    if model in CATALOG and CATALOG[model].kind != "see":
+    if model in CATALOG and CATALOG[model].kind not in ("see", "look"):
         figures, numbers = evaluate_published(CATALOG[model], data, limit, seed, err)
     else:
         figures = evaluate_pictures(model, data, limit, seed, err)

@@ -275,7 +275,7 @@ _ASK: dict[str, Callable[[Scene, np.random.Generator], Question | None]] = {
     "presence": _presence, "colour": _colour, "shape": _shape, "count": _count, "position": _position, "side": _side, "word": _word,
     "describe": _describe}
 KINDS_ASKED = tuple(_ASK)
-_SHARES = {"presence": 0.22, "colour": 0.15, "shape": 0.12, "count": 0.22, "position": 0.18, "side": 0.08, "word": 0.0, "describe": 0.03}
+_SHARES = {"presence": 0.27, "colour": 0.08, "shape": 0.12, "count": 0.3, "position": 0.12, "side": 0.08, "word": 0.0, "describe": 0.03}
 
 
 def questions(scene: Scene, rng: np.random.Generator, count: int, kinds: Sequence[str] = ()) -> list[Question]:

@@ -33,7 +33,7 @@ def evaluate_published(entry: Entry, data: Path, limit: int | None, seed: int, c
     """
     evals = {"think": _think, "hear": _hear, "speak": _speak}
     if entry.kind not in evals:
-        raise ConfigError(f"there is no eval for {entry.name}, a model of kind {entry.kind}; kinds that have one: see, {', '.join(evals)}")
+        raise ConfigError(f"there is no eval for {entry.name}, a model of kind {entry.kind}; kinds that have one: see, look, {', '.join(evals)}")
     return evals[entry.kind](entry, data, limit, seed, console)
 
 
