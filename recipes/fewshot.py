@@ -5,7 +5,7 @@
 
 Every sample is one game (sensorium/corpus/fewshot.py), laid out as a conversation:
 
-    bako or dilu? [card] Which? bako <end> [card] Which? dilu <end> ... [card] Which? bako <end>
+    ba or tu? [card] Which? ba <end> [card] Which? tu <end> ... [card] Which? ba <end>
 
 The eyes are nano's, frozen, as Flamingo freezes its own; what looks at them through gated cross-attention is trained from nothing. A token sees
 the latest card only: to compare it with earlier ones, words have to carry what their card looked like.
@@ -51,9 +51,9 @@ class Games:
         count: games a step.
         shots: examples in each; every answer is learned, so that all numbers of examples up to this are.
         seed: of chance.
-        held: games of pairs and words that training never uses.
-        plain: share of games whose words are the values themselves. Without them the model learns to copy words and never to look: looking pays
-            only once examples are compared, and comparing only once cards are looked at.
+        held: games of pairs that training never uses.
+        plain, alike: shares of the easier games of ``deal``. Without them nothing is learned but the words on offer: looking pays only once
+            examples are compared, and comparing only once cards are looked at.
     """
 
     count: int = 32
@@ -61,6 +61,7 @@ class Games:
     seed: int = 0
     held: bool = False
     plain: float = 0.0
+    alike: float = 0.0
 
     @cached_property
     def codecs(self) -> sn.Codecs:
@@ -86,7 +87,9 @@ class Games:
     def batch(self, step: int) -> sn.Batch:
         """Batch of a step: a function of the seed and the step alone."""
         rng = np.random.default_rng((self.seed, 17, step))
-        games = [deal(rng, self.shots, self.held, plain=bool(rng.random() < self.plain)) for _ in range(self.count)]
+        kinds = rng.random(self.count)
+        games = [deal(rng, self.shots, self.held, plain=bool(kind < self.plain), alike=bool(self.plain <= kind < self.plain + self.alike))
+                 for kind in kinds]
         return self.packer.pack([self.segment(game) for game in games], alone=True)
 
 
@@ -108,7 +111,7 @@ def run(steps: int = 1400, games: int = 32, shots: int = 8, rate: float = 1e-3, 
         rate: peak learning rate.
         seed: of weights and games.
     """
-    made = Games(games, shots, seed, plain=0.5)
+    made = Games(games, shots, seed, plain=0.25, alike=0.35)
     words = (WEIGHTS / "nano" / "tokenizer.json").read_bytes()
     return Run(name="fewshot", model=few_shot(), batch=made.batch, steps=steps, groups=(Group(paths=("encoders.image",), rate=0), Group(rate=rate)),
                clip=1.0, mixed=True, ema=0.995, seed=seed, warmup=0.03, cooldown=0.4, validation=(Games(64, shots, seed + 1, held=True).batch(0),),

@@ -1,11 +1,11 @@
 """Few-shot: what is asked for can only be learned from the examples in the prompt.
 
-    "bako or dilu?"  [card] Which? bako  [card] Which? dilu  ...  [card] Which? -> ?
+    "ba or tu?"  [card] Which? ba  [card] Which? tu  ...  [card] Which? -> ?
 
-Somebody sorts cards into two heaps, named by words made up for the occasion, by a rule that is not told: two shapes, colours, papers, sizes,
-columns or rows. All else on a card is chance. Without an example one can only guess; each one rules some explanations out.
+Somebody sorts cards into two heaps, named by two syllables, by a rule that is not told: two shapes, colours, papers, sizes, columns or rows. All
+else on a card, and which syllable means what, is chance. Without an example one can only guess; each one rules some explanations out.
 
-Held out: a share of the pairs within each rule (red against blue), a share of the words, and one rule altogether.
+Held out: a share of the pairs within each rule (red against blue), and one rule altogether.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import torch
 from sensorium.corpus.world import COLOURS, SHAPES, Scene, Thing, draw_scene
 from sensorium.types import Image, Part, Sample, part
 
-__all__ = ["Card", "deal", "Episode", "guess", "HELD_RULE", "held_pair", "is_held_word", "QUESTION", "RULES"]
+__all__ = ["Card", "deal", "Episode", "guess", "held_pair", "HELD_RULE", "QUESTION", "RULES", "WORDS"]
 
 RULES: dict[str, tuple[str, ...]] = {
     "shape": SHAPES, "colour": tuple(COLOURS), "paper": ("white", "cream", "pale blue", "pale green"), "size": ("small", "large"),
@@ -32,8 +32,7 @@ QUESTION = "Which?"
 SIZE = 64
 _CENTRES = (0.26, 0.5, 0.74)
 _RADII = {"small": (0.1, 0.12), "large": (0.19, 0.21)}
-_SYLLABLES = tuple(a + b + c for a in "bdfgklmnprstvz" for b in "aeiou" for c in ("", "k", "l", "m", "n", "r", "s", "t"))
-"""Two make a word: 313,600 words, so that none is met twice and a word can only be said by looking it up."""
+WORDS = tuple(a + b for a in "bdfgklmnprstvz" for b in "aeiou")
 
 
 @dataclass(frozen=True)
@@ -101,44 +100,34 @@ def held_pair(rule: str, pair: Sequence[str]) -> bool:
     return rule == HELD_RULE or (len(pairs) > 1 and pairs.index(tuple(sorted(pair, key=RULES[rule].index))) % 5 == 2)
 
 
-def is_held_word(word: str) -> bool:
-    """Whether training never uses a word: a fifth of them."""
-    return sum(map(ord, word)) % 5 == 0
-
-
 @lru_cache(maxsize=16)
 def _pairs(rule: str) -> tuple[tuple[str, str], ...]:
     return tuple(combinations(RULES[rule], 2))
 
 
-def deal(rng: np.random.Generator, shots: int = 8, held: bool = False, rule: str | None = None, plain: bool = False) -> Episode:
+def deal(rng: np.random.Generator, shots: int = 8, held: bool = False, rule: str | None = None, plain: bool = False, alike: bool = False) -> Episode:
     """A game with ``shots`` examples.
 
     Args:
-        held: of a pair and words that training never uses.
+        held: of a pair that training never uses.
         rule: None draws one that training uses.
-        plain: the words are the values themselves, which can be known without examples: where looking is learned.
+        plain: the words are the values themselves, which can be known without examples: an easier game, to learn looking.
+        alike: all cards of a heap are alike: an easier game, to learn comparing.
     """
     able = [r for r in RULES if r != HELD_RULE and any(held_pair(r, pair) == held for pair in _pairs(r))]
     rule = rule or able[int(rng.integers(len(able)))]
     pairs = [pair for pair in _pairs(rule) if held_pair(rule, pair) == held]
     values = pairs[int(rng.integers(len(pairs)))]
     values = values if rng.random() < 0.5 else values[::-1]
-    cards = []
-    for _ in range(shots + 1):
-        chosen = {name: str(rng.choice(some)) for name, some in RULES.items()}
-        cards.append(Card(**{**chosen, rule: values[int(rng.integers(2))]}))
-    return Episode(rule, values, values if plain else _words(rng, held), tuple(cards), tuple(card.picture(rng) for card in cards))
+    first = [_card(rng, rule, value) for value in values]
+    heaps = rng.integers(2, size=shots + 1).tolist()
+    cards = tuple(first[heap] if alike else _card(rng, rule, values[heap]) for heap in heaps)
+    words = values if plain else tuple(str(word) for word in rng.choice(WORDS, 2, replace=False))
+    return Episode(rule, values, words, cards, tuple(card.picture(rng) for card in cards))
 
 
-def _words(rng: np.random.Generator, held: bool) -> tuple[str, str]:
-    """Two words that begin differently."""
-    found: list[str] = []
-    while len(found) < 2:
-        word = "".join(_SYLLABLES[i] for i in rng.integers(len(_SYLLABLES), size=2))
-        if is_held_word(word) == held and (not found or found[0][0] != word[0]):
-            found.append(word)
-    return found[0], found[1]
+def _card(rng: np.random.Generator, rule: str, value: str) -> Card:
+    return Card(**{**{name: str(rng.choice(some)) for name, some in RULES.items()}, rule: value})
 
 
 def guess(episode: Episode, shots: int, rules: Sequence[str] = tuple(RULES)) -> float:

@@ -1,4 +1,4 @@
-"""Eval of learning from examples in the prompt: games whose words, values and rule were never trained, with 0, 1, 2, 4 and 8 examples.
+"""Eval of learning from examples in the prompt: games whose values or rule were never trained, with 0, 1, 2, 4 and 8 examples.
 
 The same games at every number of examples, so that what rises is what the examples give. Beside each figure: chance, the same examples with
 their answers shuffled among them, and how often somebody who sees everything and forgets nothing is right (``corpus.fewshot.guess``).
@@ -35,7 +35,7 @@ def conversation(game: Episode, shots: int, rng: np.random.Generator | None = No
 
 def evaluate_shots(answer: Answer, count: int = 1000, seed: int = 0, shots: Sequence[int] = SHOTS,
                    watch: Callable[[str], None] | None = None) -> list[Figure]:
-    """Accuracy by number of examples: for rules that were trained, with pairs and words that were not, and for a rule that never was.
+    """Accuracy by number of examples: for rules that were trained, with pairs that were not, and for a rule that never was.
 
     Args:
         answer: the model.
@@ -45,7 +45,7 @@ def evaluate_shots(answer: Answer, count: int = 1000, seed: int = 0, shots: Sequ
     """
     figures = []
     trained = [rule for rule in RULES if rule != HELD_RULE]
-    for title, rule, rules in (("known rules, new pairs and words", None, trained), (f"a rule never trained ({HELD_RULE})", HELD_RULE, list(RULES))):
+    for title, rule, rules in (("known rules, new pairs", None, trained), (f"a rule never trained ({HELD_RULE})", HELD_RULE, list(RULES))):
         rng = np.random.default_rng((seed, 19, rule is None))
         games = [deal(rng, max(shots), held=True, rule=rule) for _ in range(count)]
         wanted = [game.word(-1) for game in games]
