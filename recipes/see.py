@@ -8,10 +8,9 @@
     python recipes/see.py runs/see-words runs/see sensorium/weights/see figures.json     # with its figures
 
 Every step takes drawn pictures of the training split and scenes of a world drawn by code. While words are learned, each place of a picture is
-brought near the vocabulary's vectors of what it shows, without the decoder, which makes a picture cheap. Then, with
-several questions about each:
+brought near the vocabulary's vectors of what it shows, without the decoder, which makes a picture cheap. Then, with several questions about each:
 
-    <user> [whole, four quarters] question <end> <assistant> answer <end> <user> question <end> <assistant> answer <end> ...
+    <user> [whole, grid] question <end> <assistant> answer <end> <user> question <end> <assistant> answer <end> ...
 
 laid out as SmolLM2's own template does, without its system message.
 """
@@ -44,9 +43,9 @@ from sensorium.train import Group, Run
 from sensorium.types import Spelled
 from sensorium.zoo.see import see, spelling
 
-SIZE = 128
-PLACES = see().places("image")
-WHOLE = 4  # places of the first look; a grid of 3 x 3 follows
+EYES = see().encoders["image"]
+SIZE, PLACES = EYES.size, see().places("image")
+WHOLE = EYES.looks[0].patches  # places of the first look; the grid follows
 BASE = "smollm2-135m-instruct"
 NAMING = ("What is this?", "What is in this picture?", "What do you see?", "What does the picture show?", "What is in the picture?")
 KIND = ("What kind of thing is it?", "What kind of thing is this?")

@@ -88,7 +88,7 @@ def _open(folder: str, packing: str | None) -> ModelNet:
         except CheckpointError:  # of an earlier version, or damaged: made again
             model = None
         if model is not None and model.spec.packed == packed:
-            model.folder = Path(folder)
+            model.folder = own
             return model
     if (own / "model.json").is_file():  # ours: perhaps with adapters, which are merged before
         model = pack(merged(load(folder)), packed)

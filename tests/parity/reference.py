@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -93,3 +93,15 @@ def assert_same_answers(ours: sn.ModelNet, theirs: Any, prompts: sn.Batch, given
         wanted = theirs.generate(**inputs, max_new_tokens=longest, do_sample=False)[0, inputs["input_ids"].shape[1] :].tolist()
         assert ids == [i for i in wanted if i != end]
     assert any(len(ids) > longest // 4 for ids in answers)
+
+
+def assert_same_generation(theirs: Any, folder: Path, packer: sn.Packer, samples: Sequence[list[sn.Arrays]], given: Callable[..., Any],
+                           end: int) -> None:
+    """What both write to each sample without its answer, which is its last part.
+
+    Args:
+        given: (parts, answer=False) -> what the reference is called with.
+    """
+    prompts = [parts[:-1] for parts in samples]
+    batch = packer.pack([packer.segment(parts) for parts in prompts], alone=True)
+    assert_same_answers(sn.load(saved(theirs, folder)), theirs, batch, [given(parts, answer=False) for parts in prompts], end, 10)

@@ -20,7 +20,7 @@ from sensorium.checkpoint import PUBLISHED
 from sensorium.desk import Desk
 from sensorium.zoo.idefics import idefics_9b
 
-from .reference import assert_same_answers, assert_same_gradients, assert_same_scores, saved, shaken
+from .reference import assert_same_answers, assert_same_generation, assert_same_gradients, assert_same_scores, saved, shaken
 
 IMAGE, END = 59, 3
 PACKER = sn.Packer(places={"image": 0}, row=64, end=END)
@@ -87,11 +87,7 @@ def test_forward_and_backward(gates: str, norms: bool, resampler: bool, tmp_path
 
 
 def test_generation(tmp_path: Path) -> None:
-    theirs = reference()
-    model = sn.load(saved(theirs, tmp_path))
-    prompts = [parts[:-1] for parts in samples()]
-    batch = PACKER.pack([PACKER.segment(parts) for parts in prompts], alone=True)
-    assert_same_answers(model, theirs, batch, [their_inputs(parts, answer=False) for parts in prompts], END, 10)
+    assert_same_generation(reference(), tmp_path, PACKER, samples(), their_inputs, END)
 
 
 def test_a_text_alone(tmp_path: Path) -> None:

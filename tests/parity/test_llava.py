@@ -11,7 +11,7 @@ import transformers
 
 import sensorium as sn
 
-from .reference import assert_same_answers, assert_same_gradients, assert_same_scores, saved, shaken, tensors
+from .reference import assert_same_generation, assert_same_gradients, assert_same_scores, saved, shaken, tensors
 
 IMAGE, END = 59, 3
 
@@ -64,12 +64,7 @@ def test_forward_and_backward(kv_heads: int, tmp_path: Path) -> None:
 
 
 def test_generation(tmp_path: Path) -> None:
-    theirs = reference()
-    model = sn.load(saved(theirs, tmp_path))
-    prompts = [parts[:-1] for parts in samples()]
-    batch = PACKER.pack([PACKER.segment(parts) for parts in prompts], alone=True)
-    given = [their_inputs(parts, answer=False) for parts in prompts]
-    assert_same_answers(model, theirs, batch, given, END, 10)
+    assert_same_generation(reference(), tmp_path, PACKER, samples(), their_inputs, END)
 
 
 def test_other_editions_of_the_layout_load(tmp_path: Path) -> None:
