@@ -5,7 +5,7 @@
 
 Every sample is one game (sensorium/corpus/fewshot.py), laid out as a conversation:
 
-    ba or tu? [card] Which? ba <end> [card] Which? tu <end> ... [card] Which? ba <end>
+    [card] ? yes <end> [card] ? no <end> ... [card] ? yes <end>
 
 The eyes are nano's, frozen, as Flamingo freezes its own; what looks at them through gated cross-attention is trained from nothing. A token sees
 the latest card only: to compare it with earlier ones, words have to carry what their card looked like.
@@ -13,7 +13,7 @@ the latest card only: to compare it with earlier ones, words have to carry what 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
 import numpy as np
@@ -24,6 +24,7 @@ from sensorium.catalog import WEIGHTS
 from sensorium.codecs.chat import ChatTemplate
 from sensorium.corpus.fewshot import QUESTION, SIZE, Episode, deal
 from sensorium.data import Segment
+from sensorium.layers.attention import AttentionNet
 from sensorium.train import Group, Run
 from sensorium.zoo.flamingo import flamingo
 
@@ -34,7 +35,9 @@ def few_shot(vocab: int = 4096, width: int = 192, depth: int = 4) -> sn.Model:
     """The model: nano's eyes, and a gated layer before the first of a few decoder layers, so that the others can compare what was seen."""
     eyes, heads = sn.MobileEncoder(size=SIZE), width // 32
     decoder = sn.Decoder(sn.Stack(width=width, depth=depth, heads=heads, bias=False, norm="rms", rope_theta=1e4, rule="causal"))
-    return flamingo(eyes, sn.Project(eyes.width, width, norm=True), decoder, vocab, every=depth, heads=heads)
+    model = flamingo(eyes, sn.Project(eyes.width, width, norm=True), decoder, vocab, every=depth, heads=heads)
+    words = sn.Vocabulary(vocab, width, std=0.1)  # of the size of what is seen, so that neither drowns the other
+    return replace(model, encoders={**model.encoders, "text": words})
 
 
 def codecs() -> sn.Codecs:
@@ -52,16 +55,15 @@ class Games:
         shots: examples in each; every answer is learned, so that all numbers of examples up to this are.
         seed: of chance.
         held: games of pairs that training never uses.
-        plain, alike: shares of the easier games of ``deal``. Without them nothing is learned but the words on offer: looking pays only once
-            examples are compared, and comparing only once cards are looked at.
+        ease: in the first quarter of so many steps all cards of a heap are alike, which from there on is true of fewer and fewer of their marks;
+            without it nothing is ever learned but that half the answers are yes.
     """
 
     count: int = 32
     shots: int = 8
     seed: int = 0
     held: bool = False
-    plain: float = 0.0
-    alike: float = 0.0
+    ease: int = 0
 
     @cached_property
     def codecs(self) -> sn.Codecs:
@@ -78,28 +80,46 @@ class Games:
 
     def segment(self, game: Episode) -> Segment:
         """A game as the conversation that ``Desk`` would lay out, every answer to be learned."""
-        parts = [sn.Arrays("text", self.ids(game.lead + "\n"))]
+        parts: list[sn.Arrays] = []
         for index in range(len(game.cards)):
             parts += [sn.Arrays("image", self.codecs.image.encode(game.image(index))), sn.Arrays("text", self.ids(f"\n{QUESTION}")),
                       sn.Arrays("text", self.ids(game.word(index)), target=True)]
         return self.packer.segment(parts)
 
+    def alike(self, step: int) -> float:
+        """Share of the marks that all cards of a heap have in common, at a step."""
+        return min(max(4 / 3 * (1 - step / self.ease), 0.0), 1.0) if self.ease else 0.0
+
     def batch(self, step: int) -> sn.Batch:
         """Batch of a step: a function of the seed and the step alone."""
         rng = np.random.default_rng((self.seed, 17, step))
-        kinds = rng.random(self.count)
-        games = [deal(rng, self.shots, self.held, plain=bool(kind < self.plain), alike=bool(self.plain <= kind < self.plain + self.alike))
-                 for kind in kinds]
+        games = [deal(rng, self.shots, self.held, alike=self.alike(step)) for _ in range(self.count)]
         return self.packer.pack([self.segment(game) for game in games], alone=True)
+
+    @torch.no_grad()
+    def right(self, model: sn.ModelNet) -> dict[str, float]:
+        """Share of games whose last word begins right: as they are, and with heaps of one card."""
+        out = {}
+        for name, kind in (("games", self), ("alike", replace(self, ease=1))):
+            batch = kind.batch(0)
+            begins_BT = (batch.label_BT >= 0) & (batch.label_BT.roll(1, dims=1) < 0)
+            last_B = (begins_BT * torch.arange(begins_BT.shape[1])).argmax(1)[:, None]
+            said_BT = model.logits(model.read(batch)).argmax(-1)
+            out[name] = float((said_BT.gather(1, last_B) == batch.label_BT.gather(1, last_B)).float().mean())
+        return out
 
 
 def look(model: sn.ModelNet) -> None:
-    """Give the model nano's eyes, and open its gate: there is no trained language model here that it would harm."""
+    """Give the model nano's eyes, open its gates (there is no trained language model here that they would harm), and let each head ask as it
+    offers, so that what looks alike is found from the first step (2305.09828, section 3)."""
     model.encoders["image"].load_state_dict(sn.load(WEIGHTS / "nano").encoders["image"].state_dict())
     with torch.no_grad():
         for layer in model.fuse["cross"].layers.values():
             layer.gate.fill_(1.0)
             layer.mlp_gate.fill_(1.0)
+        for attention in model.decoder.modules():
+            if isinstance(attention, AttentionNet):
+                attention.key.weight.copy_(attention.query.weight)
 
 
 def run(steps: int = 1400, games: int = 32, shots: int = 8, rate: float = 1e-3, seed: int = 0) -> Run:
@@ -111,9 +131,9 @@ def run(steps: int = 1400, games: int = 32, shots: int = 8, rate: float = 1e-3, 
         rate: peak learning rate.
         seed: of weights and games.
     """
-    made = Games(games, shots, seed, plain=0.25, alike=0.35)
+    made, held = Games(games, shots, seed, ease=steps * 2 // 3), Games(128, shots, seed + 1, held=True)
     words = (WEIGHTS / "nano" / "tokenizer.json").read_bytes()
     return Run(name="fewshot", model=few_shot(), batch=made.batch, steps=steps, groups=(Group(paths=("encoders.image",), rate=0), Group(rate=rate)),
-               clip=1.0, mixed=True, ema=0.995, seed=seed, warmup=0.03, cooldown=0.4, validation=(Games(64, shots, seed + 1, held=True).batch(0),),
-               validate_every=500, save_every=100, end=made.packer.end, start=look,
+               clip=1.0, mixed=True, ema=0.995, seed=seed, warmup=0.03, cooldown=0.4, validation=(held.batch(0),),
+               validate_every=200, evaluate=held.right, save_every=100, end=made.packer.end, start=look,
                files={"codecs.json": made.codecs.to_json().encode(), "tokenizer.json": words})

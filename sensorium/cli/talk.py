@@ -52,7 +52,7 @@ def ask(
 
     [dim]sensorium ask question.wav --want audio -o answer.wav[/dim]
 
-    [dim]sensorium ask card.png "Which?" --shots examples.jsonl --model runs/fewshot/final[/dim]
+    [dim]sensorium ask card.png "?" --shots examples.jsonl --model runs/fewshot/final[/dim]
     """
     import sensorium as sn
     from sensorium import route

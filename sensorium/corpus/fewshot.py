@@ -1,9 +1,9 @@
 """Few-shot: what is asked for can only be learned from the examples in the prompt.
 
-    "ba or tu?"  [card] Which? ba  [card] Which? tu  ...  [card] Which? -> ?
+    [card] ? yes  [card] ? no  ...  [card] ? -> yes or no
 
-Somebody sorts cards into two heaps, named by two syllables, by a rule that is not told: two shapes, colours, papers, sizes, columns or rows. All
-else on a card, and which syllable means what, is chance. Without an example one can only guess; each one rules some explanations out.
+Somebody says yes to some cards and no to others, by a rule that is not told: two shapes, colours, papers, sizes, columns or rows. All else on a
+card, and which of the two is a yes, is chance. Without an example one can only guess; each one rules some explanations out.
 
 Held out: a share of the pairs within each rule (red against blue), and one rule altogether.
 """
@@ -28,11 +28,11 @@ RULES: dict[str, tuple[str, ...]] = {
     "column": ("left", "middle", "right"), "row": ("top", "middle", "bottom")}
 """Rule -> the values that a card can have; every colour stands out on every paper."""
 HELD_RULE = "row"
-QUESTION = "Which?"
+QUESTION = "?"
 SIZE = 64
 _CENTRES = (0.26, 0.5, 0.74)
 _RADII = {"small": (0.1, 0.12), "large": (0.19, 0.21)}
-WORDS = tuple(a + b for a in "bdfgklmnprstvz" for b in "aeiou")
+WORDS = ("yes", "no")
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Episode:
     Args:
         rule: which of ``RULES`` the cards are sorted by.
         values: the two that occur.
-        words: of the heaps, for either value.
+        words: what is said to either value.
         cards, pictures: in order; the last one is asked about.
     """
 
@@ -76,11 +76,6 @@ class Episode:
         """The right word for a card."""
         return self.words[self.values.index(vars(self.cards[index])[self.rule])]
 
-    @property
-    def lead(self) -> str:
-        """The words in use, in the order of the alphabet."""
-        return " or ".join(sorted(self.words)) + "?"
-
     def image(self, index: int) -> Image:
         """A card's picture."""
         return Image(torch.from_numpy(self.pictures[index]).permute(2, 0, 1).float() / 255)
@@ -88,7 +83,7 @@ class Episode:
     def sample(self, shots: int) -> Sample:
         """The last ``shots`` examples and the question, in the one format; every answer is a target."""
         first = len(self.cards) - 1 - shots
-        parts: list[Part] = [part(self.lead)]
+        parts: list[Part] = []
         for index in range(first, len(self.cards)):
             parts += [part(self.image(index)), part(QUESTION), part(self.word(index), target=True)]
         return Sample(tuple(parts))
@@ -105,24 +100,24 @@ def _pairs(rule: str) -> tuple[tuple[str, str], ...]:
     return tuple(combinations(RULES[rule], 2))
 
 
-def deal(rng: np.random.Generator, shots: int = 8, held: bool = False, rule: str | None = None, plain: bool = False, alike: bool = False) -> Episode:
+def deal(rng: np.random.Generator, shots: int = 8, held: bool = False, rule: str | None = None, alike: float = 0.0) -> Episode:
     """A game with ``shots`` examples.
 
     Args:
         held: of a pair that training never uses.
         rule: None draws one that training uses.
-        plain: the words are the values themselves, which can be known without examples: an easier game, to learn looking.
-        alike: all cards of a heap are alike: an easier game, to learn comparing.
+        alike: share of the other rules' values that go with the heap as well; with 1, all cards of a heap are alike: easier games, to learn by.
     """
     able = [r for r in RULES if r != HELD_RULE and any(held_pair(r, pair) == held for pair in _pairs(r))]
     rule = rule or able[int(rng.integers(len(able)))]
     pairs = [pair for pair in _pairs(rule) if held_pair(rule, pair) == held]
     values = pairs[int(rng.integers(len(pairs)))]
     values = values if rng.random() < 0.5 else values[::-1]
-    first = [_card(rng, rule, value) for value in values]
     heaps = rng.integers(2, size=shots + 1).tolist()
-    cards = tuple(first[heap] if alike else _card(rng, rule, values[heap]) for heap in heaps)
-    words = values if plain else tuple(str(word) for word in rng.choice(WORDS, 2, replace=False))
+    fixed = {rule, *(name for name in RULES if rng.random() < alike)}
+    heads = [{name: value for name, value in vars(_card(rng, rule, value)).items() if name in fixed} for value in values]
+    cards = tuple(Card(**{**vars(_card(rng, rule, values[heap])), **heads[heap]}) for heap in heaps)
+    words = WORDS if rng.random() < 0.5 else WORDS[::-1]
     return Episode(rule, values, words, cards, tuple(card.picture(rng) for card in cards))
 
 
