@@ -19,6 +19,14 @@ FAMILIES = (
     ("smolvlm", ("smolvlm",), "smolvlm", ("idefics3", "smolvlm")), ("aya_vision", ("aya_vision",), "aya_vision", ("aya_vision",)),
     ("qwen_vl_7b", ("qwen_vl",), "qwen_vl", ("qwen2_5_vl", "qwen2_vl")), ("deepseek_vl2", ("deepseek_vl2",), "deepseek_vl2", ()),
     ("flamingo", ("flamingo",), None, ()), ("idefics", ("idefics",), "idefics", ("idefics",)),
+    ("janus", ("janus",), "janus", ("janus",)), ("ar_image", ("ar_image",), None, ()), ("gan", ("gan",), None, ()),
+    ("dit", ("dit",), "dit", ("transformers/dit_transformer_2d.py",)),
+    ("stable_diffusion", ("stable_diffusion",), "stable_diffusion",
+     ("unets/unet_2d_condition.py", "unets/unet_2d_blocks.py", "transformers/transformer_2d.py", "autoencoders/autoencoder_kl.py",
+      "autoencoders/vae.py")),
+    ("stable_diffusion_3", ("stable_diffusion_3", "t5"), "stable_diffusion_3", ("transformers/transformer_sd3.py", "autoencoders/autoencoder_kl.py",
+                                                                               "autoencoders/vae.py")),
+    ("wan", ("wan", "t5"), "wan", ("transformers/transformer_wan.py", "autoencoders/autoencoder_kl_wan.py")),
     ("whisper", ("whisper",), "whisper", ("whisper",)), ("bert", ("bert",), "bert", ("bert",)),
 )
 PARTS = ("modeling_", "perceiver", "vision", "image_processing_", "video_processing_", "processing_", "feature_extraction_")
@@ -29,11 +37,13 @@ def lines(path: Path) -> int:
 
 
 def reference_lines(folders: tuple[str, ...]) -> str:
-    """Lines of the reference's model and processors; what it generates from other files is left out."""
-    spec = importlib.util.find_spec("transformers")
-    root = Path(spec.origin).parent / "models"
+    """Lines of the reference's model and processors; what it generates from other files is left out. A file is one of diffusers'."""
+    root, drawn = (Path(importlib.util.find_spec(name).origin).parent / "models" for name in ("transformers", "diffusers"))
     total = 0
     for folder in folders:
+        if folder.endswith(".py"):
+            total += lines(drawn / folder)
+            continue
         for path in (root / folder).glob("*.py"):
             if path.name.startswith(PARTS):
                 total += lines(path)
@@ -46,7 +56,7 @@ def row(name: str, files: tuple[str, ...], test: str | None, folders: tuple[str,
 
     known = ENTRIES[name]
     spec = known.full()
-    stack = spec.decoder.read if spec.decoder else None
+    stack = getattr(spec.decoder, "read", None)
     remembered = f"{2 * stack.remembered:,}" if stack is not None and stack.rule == "causal" else "-"
     ours = sum(lines(ROOT / "sensorium" / "zoo" / f"{file}.py") for file in files)
     tests = lines(ROOT / "tests" / "parity" / f"test_{test}.py") if test else 0

@@ -2,6 +2,8 @@
 
 from sensorium.adapt import Lora, Merging, adapt, load_adapter, merged, save_adapter, switch
 from sensorium.align import AttentionPool, Merge, Pool, Project, Resample
+from sensorium.autoencoder import Compress, Expand
+from sensorium.autoencoder_video import CompressVideo, ExpandVideo
 from sensorium.chat import Chat
 from sensorium.checkpoint import Coverage, Pretrained, load, save
 from sensorium.codecs.audio import AudioCodec
@@ -12,21 +14,30 @@ from sensorium.codecs.video import FramesCodec
 from sensorium.codecs.vision import VisionCodec
 from sensorium.data import Arrays, Packer
 from sensorium.decoder import Decoder
+from sensorium.dual_stream import DualStream
 from sensorium.encoders import AudioEncoder, LabelEncoder, MobileEncoder, TextEncoder, VisionEncoder, Vocabulary
 from sensorium.encoders_looks import Looks
 from sensorium.encoders_native import NativeEncoder
+from sensorium.encoders_relative import RelativeEncoder
 from sensorium.engine import Codecs, draw_images, embed, respond, stream, write_texts
-from sensorium.fuse import Condition, CrossAttend, Splice
-from sensorium.heads import Classes, Flow, Lookahead, Tokens, Unit
+from sensorium.fuse import Condition, CrossAttend, Prompt, Splice
+from sensorium.gan import Adversarial, Critic, Grow, Pixels
+from sensorium.heads import Classes, Lookahead, Tokens, Unit
+from sensorium.heads_codes import Codes
+from sensorium.heads_flow import ConvFlow, Flow, VideoFlow
 from sensorium.layers.experts import Experts
 from sensorium.layers.mla import Latent
 from sensorium.layers.stack import Stack
 from sensorium.model import Model, ModelNet
-from sensorium.objectives import Ahead, Balance, Classify, Contrastive, FlowMatching, NextToken
+from sensorium.objectives import Ahead, Balance, Classify, Contrastive, NextCode, NextToken
+from sensorium.objectives_denoise import Denoise, FlowMatching
+from sensorium.objectives_pixels import Reconstruct
 from sensorium.objectives_spell import Spell
+from sensorium.paths import Diffusion, Straight
 from sensorium.samples import Mixture, open_source
 from sensorium.spec import Spec, from_dict, from_json
 from sensorium.train import Group, Run, fit
 from sensorium.types import *  # noqa: F403
+from sensorium.unet import UNet
 
 import sensorium.zoo  # isort: skip  (the families register themselves, and with them the published layouts that load() knows)

@@ -2,37 +2,52 @@
 
 Letters: L media, C channels, H W pixels, D width.
 
-    read the prompt once -> noise at t = 0 -> the model says the velocity -> a step -> ... -> clean at t = 1
-    guidance: the velocity with the prompt, away from the velocity without it
+    read the prompt once -> noise -> the model tells what is clean and what is noise -> the next stop of the path -> ... -> clean
+    guidance: what it says with the prompt, away from what it says without
 
-Sources: Euler and Heun on the flow of 2210.02747; guidance 2207.12598, in an interval 2404.07724; DDIM 2010.02502.
+Every solver is one line, because at each stop the medium is signal * clean + level * noise: the first-order step puts both together anew with the
+next stop's shares. On a diffusion's path that is DDIM, which is Euler's method in other words; with all of the noise drawn fresh as far as the path
+allows it is DDPM, which is Euler's ancestral method.
+
+Sources: DDPM 2006.11239; DDIM 2010.02502; Euler, Heun and ancestral steps 2206.00364; DPM-Solver++ 2211.01095; flows 2210.02747;
+guidance 2207.12598, in an interval 2404.07724.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 
 from sensorium.layers.cache import Cache
 from sensorium.model import ModelNet
-from sensorium.objectives import velocity_of
+from sensorium.objectives_denoise import Denoise, FlowMatching
+from sensorium.paths import Path, Stop, apart
 from sensorium.types import Batch, ConfigError, Written
 
-__all__ = ["ddim", "draw", "Solver", "stream_draw"]
+__all__ = ["Change", "draw", "Forecast", "Noise", "path_of", "Solver", "SOLVERS", "stream_draw", "walk"]
+
+SOLVERS = {"euler": 0.0, "ddim": 0.0, "heun": 0.0, "dpm++": 0.0, "ancestral": 1.0, "ddpm": 1.0}
+"""Name -> share of fresh noise. "heun" looks twice a step; "dpm++" (2M) remembers the look before; the others are first order."""
+Look = Callable[[torch.Tensor, Stop], tuple[torch.Tensor, torch.Tensor]]
+"""(L, C, H, W) and where it stands -> what is clean in it, what is noise."""
 
 
 @dataclass(frozen=True)
 class Solver:
-    """How the path is walked.
+    """How a path is walked.
 
     Args:
-        kind: "euler" (one look a step) or "heun" (two, second order).
-        steps: steps from noise to clean.
+        kind: one of ``SOLVERS``.
+        steps: from noise to clean.
         guidance: 1 is none; higher follows the prompt more, at the price of variety.
-        interval: times between which guidance acts.
+        interval: how far along, 0 noise to 1 clean, guidance begins and ends to act.
         seed: of the noise; item i of a batch draws from seed + i, so its picture does not depend on its neighbours.
+        every: look at every so-manieth stop only; between looks, what the last ones saw is continued (see :class:`Forecast`).
+        order: of the curve that continues it: 0 repeats the last look, 1 is a line, 2 a parabola.
     """
 
     kind: str = "euler"
@@ -40,20 +55,110 @@ class Solver:
     guidance: float = 3.0
     interval: tuple[float, float] = (0.1, 1.0)
     seed: int = 0
+    every: int = 1
+    order: int = 1
 
     def __post_init__(self) -> None:
-        if self.kind not in ("euler", "heun") or not 1 <= self.steps <= 1000 or self.guidance < 0:
-            raise ConfigError(f"{self}: wanted kind 'euler' or 'heun', 1 to 1000 steps and guidance of 0 or more")
+        if self.kind not in SOLVERS or not 1 <= self.steps <= 1000 or self.guidance < 0:
+            raise ConfigError(f"{self}: wanted a kind of {', '.join(SOLVERS)}, 1 to 1000 steps and guidance of 0 or more")
+        if self.every < 1 or not 0 <= self.order <= 3 or (self.every > 1 and self.kind == "heun"):
+            raise ConfigError(f"{self}: wanted every >= 1, order 0 to 3, and another kind than 'heun' where stops are left out")
+
+
+class Forecast:
+    """Looks at some stops, and continues what it saw there at the others: predictions change slowly on the way.
+
+    Args:
+        look: the model.
+        every: of the stops; the first ``order + 1`` are always looked at.
+        order: of the polynomial in how far along a stop is, through as many looks and one more.
+
+    Source: TaylorSeer 2503.06923, on what the model gives instead of on each of its layers.
+    """
+
+    def __init__(self, look: Look, every: int, order: int) -> None:
+        self.look, self.every, self.order = look, every, order
+        self.seen: list[tuple[float, torch.Tensor, torch.Tensor]] = []
+        self.stop, self.looks = 0, 0
+
+    def __call__(self, x_LCHW: torch.Tensor, stop: Stop) -> tuple[torch.Tensor, torch.Tensor]:
+        """As a ``Look``."""
+        due = self.stop <= self.order or (self.stop - self.order) % self.every == 0
+        self.stop += 1
+        if due:
+            self.looks += 1
+            clean, noise = self.look(x_LCHW, stop)
+            self.seen = [*self.seen, (stop.clean, clean, noise)][-1 - self.order :]
+            return clean, noise
+        clean, noise = torch.zeros_like(x_LCHW), torch.zeros_like(x_LCHW)
+        for at, one, other in self.seen:
+            weight = math.prod((stop.clean - more) / (at - more) for more, _, _ in self.seen if more != at)
+            clean, noise = clean + weight * one, noise + weight * other
+        lost = (x_LCHW - stop.signal * clean - stop.level * noise) / (stop.signal**2 + stop.level**2)  # both together must still be x
+        return clean + stop.signal * lost, noise + stop.level * lost
+
+
+def walk(look: Look, path: Path, solver: Solver, x_LCHW: torch.Tensor, fresh: Callable[[], torch.Tensor] | None = None,
+         begin: int = 0, settle: Callable[[torch.Tensor, Stop], torch.Tensor] | None = None) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """From stop to stop: after each, what the clean media look like from there, and where they stand now.
+
+    Args:
+        look: asked at each stop.
+        path: what is walked.
+        solver: its kind and steps.
+        x_LCHW: where to start: noise, or media noised to the level of stop ``begin``.
+        fresh: draws noise in their shape, for solvers that add some.
+        begin: stop to start from.
+        settle: what is done to the media at each stop they come to.
+    """
+    multistep, share = solver.kind == "dpm++", SOLVERS[solver.kind]
+    before: tuple[torch.Tensor, Stop] | None = None
+    for now, then in pairwise(path.stops(solver.steps, inner=multistep)[begin:]):
+        clean, noise = look(x_LCHW, now)
+        preview = clean
+        if multistep:
+            guess = clean if before is None or then.level == 0 else clean + (clean - before[0]) * _ahead(before[1], now, then) / 2
+            before, x_LCHW = (clean, now), then.level / now.level * x_LCHW + (then.signal - now.signal * then.level / now.level) * guess
+        elif solver.kind == "heun" and then.level > 0:
+            guess = x_LCHW + (then.signal - now.signal) * clean + (then.level - now.level) * noise
+            again = look(guess, then)
+            clean, noise = (clean + again[0]) / 2, (noise + again[1]) / 2
+            x_LCHW = x_LCHW + (then.signal - now.signal) * clean + (then.level - now.level) * noise
+        else:
+            # the most noise that a step can renew: what remains of it and what is fresh together have the next stop's level
+            ratio = (then.level * now.signal / (then.signal * now.level)) ** 2
+            renewed = share * then.level * max(1 - ratio, 0.0) ** 0.5
+            x_LCHW = then.signal * clean + (then.level**2 - renewed**2) ** 0.5 * noise
+            if renewed > 0 and fresh is not None:
+                x_LCHW = x_LCHW + renewed * fresh()
+        x_LCHW = x_LCHW if settle is None else settle(x_LCHW, then)
+        yield preview, x_LCHW
+
+
+def _ahead(first: Stop, now: Stop, then: Stop) -> float:
+    """How much longer the coming step is than the last one, in log(signal / level)."""
+    at = [math.log(max(stop.signal, 1e-12) / stop.level) for stop in (first, now, then)]
+    return (at[2] - at[1]) / (at[1] - at[0])
+
+
+def path_of(model: ModelNet, modality: str) -> Path:
+    """The path on which the model learned to write a modality."""
+    for objective in model.spec.objectives:
+        if isinstance(objective, FlowMatching | Denoise) and objective.modality == modality:
+            return objective.path
+    raise ConfigError(f"the model has no objective that writes {modality}; wanted FlowMatching or Denoise")
 
 
 class _Prompted:
-    """A model that has read its prompts: asks for velocities, with and without them."""
+    """A model that has read its prompts: tells what is clean and what is noise, with them and without."""
 
-    def __init__(self, model: ModelNet, batch: Batch, modality: str) -> None:
+    def __init__(self, model: ModelNet, batch: Batch, solver: Solver, modality: str) -> None:
+        self.solver = solver
         self.model, self.modality, self.written = model, modality, batch.written[modality]
         self.head = model.spec.heads[modality]
         self.cache: Cache | None = None
         self.state: torch.Tensor | None = None
+        self.prompt = model.prompts(batch)
         if batch.token_BT is not None:
             cache = Cache()
             states = model.read(batch, cache)
@@ -66,7 +171,7 @@ class _Prompted:
         count = len(x_LCHW)
         known_L = torch.full((count,), known, device=x_LCHW.device)
         t_L = torch.full((count,), t, device=x_LCHW.device)
-        out = self.model.write(self.modality, x_LCHW, t_L, self.written, known_L, self.cache, self.state)
+        out = self.model.write(self.modality, x_LCHW, t_L, self.written, known_L, self.cache, self.state, self.prompt)
         return out[:, : self.head.channels].float()
 
     def guided(self, x_LCHW: torch.Tensor, t: float, guidance: float) -> torch.Tensor:
@@ -77,69 +182,75 @@ class _Prompted:
         without = self.predict(x_LCHW, t, False)
         return without + guidance * (with_prompt - without)
 
-    def velocity(self, x_LCHW: torch.Tensor, t: float, solver: Solver) -> torch.Tensor:
-        """Where the picture should go from here."""
-        low, high = solver.interval
-        prediction = self.guided(x_LCHW, t, solver.guidance if low <= t <= high else 1.0)
-        return velocity_of(prediction, x_LCHW, torch.full((len(x_LCHW),), t, device=x_LCHW.device), self.head.predict)
+    def look(self, x_LCHW: torch.Tensor, stop: Stop) -> tuple[torch.Tensor, torch.Tensor]:
+        """What is clean at a stop, and what is noise."""
+        low, high = self.solver.interval
+        guidance = self.solver.guidance if low <= stop.clean <= high else 1.0
+        return apart(self.guided(x_LCHW, stop.time, guidance), x_LCHW, stop, self.head.predict)
 
 
-def noise_for(written: Written, seed: int) -> torch.Tensor:
-    """Standard normal noise in the shape of what is to be written, item by item from seed, seed + 1, ..."""
-    shape = written.value_LCHW.shape
-    return torch.stack([torch.randn(shape[1:], generator=torch.Generator().manual_seed(seed + i)) for i in range(shape[0])])
+class Noise:
+    """Standard normal noise in the shape of what is to be written, as often as it is called; item i draws from seed + i, whatever its neighbours."""
+
+    def __init__(self, written: Written, seed: int) -> None:
+        self.shape = written.value_LCHW.shape
+        self.generators = [torch.Generator().manual_seed(seed + item) for item in range(self.shape[0])]
+
+    def __call__(self) -> torch.Tensor:
+        return torch.stack([torch.randn(self.shape[1:], generator=generator) for generator in self.generators])
+
+
+@dataclass(frozen=True)
+class Change:
+    """Media to be changed, instead of made from nothing.
+
+    Args:
+        strength: how much of the way back to noise they go first: 0 leaves them, 1 makes them anew.
+        mask_L1HW: 1 where they may change and 0 where they stay; None is everywhere. With it the rest is kept as it is at every stop.
+
+    Source: SDEdit 2108.01073; RePaint 2201.09865, without its repetitions.
+    """
+
+    strength: float = 0.6
+    mask_L1HW: torch.Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.strength <= 1:
+            raise ConfigError(f"strength is {self.strength}, wanted 0 (leave it as it is) to 1 (make it anew)")
 
 
 @torch.inference_mode()
-def stream_draw(model: ModelNet, batch: Batch, solver: Solver, modality: str = "image") -> Iterator[torch.Tensor]:
+def stream_draw(model: ModelNet, batch: Batch, solver: Solver, modality: str = "image", noise_LCHW: torch.Tensor | None = None,
+                change: Change | None = None) -> Iterator[torch.Tensor]:
     """As :func:`draw`, step by step: yields what the clean media look like from here, and at last what they are, (L, C, H, W)."""
-    prompted = _Prompted(model, batch, modality)
-    x = noise_for(batch.written[modality], solver.seed).to(model.device)
-    for step in range(solver.steps):
-        now, then = step / solver.steps, (step + 1) / solver.steps
-        velocity = prompted.velocity(x, now, solver)
-        ahead = x + (then - now) * velocity
-        if solver.kind == "heun" and then < 1:
-            ahead = x + (then - now) * (velocity + prompted.velocity(ahead, then, solver)) / 2
-        preview, x = x + (1 - now) * velocity, ahead
-        yield preview if then < 1 else x
+    path, clean, draws = path_of(model, modality), batch.written[modality].value_LCHW, Noise(batch.written[modality], solver.seed)
+    noise = (draws() if noise_LCHW is None else noise_LCHW).to(model.device)
+    stops, begin, x, settle = path.stops(solver.steps, inner=solver.kind == "dpm++"), 0, noise * path.begin, None
+    if change is not None:
+        begin = round(solver.steps * (1 - change.strength))
+        x = stops[begin].signal * clean + stops[begin].level * noise
+        if change.mask_L1HW is not None:
+            settle = lambda x, stop: torch.where(change.mask_L1HW > 0.5, x, stop.signal * clean + stop.level * noise)  # noqa: E731
+    if begin == solver.steps:
+        yield clean
+        return
+    prompted = _Prompted(model, batch, solver, modality)
+    look = prompted.look if solver.every == 1 else Forecast(prompted.look, solver.every, solver.order)
+    steps = walk(look, path, solver, x, lambda: draws().to(model.device), begin, settle)
+    for step, (preview, x) in enumerate(steps, start=begin + 1):
+        yield preview if step < solver.steps else x
 
 
-def draw(model: ModelNet, batch: Batch, solver: Solver | None = None, modality: str = "image") -> torch.Tensor:
+def draw(model: ModelNet, batch: Batch, solver: Solver | None = None, modality: str = "image", noise_LCHW: torch.Tensor | None = None,
+         change: Change | None = None) -> torch.Tensor:
     """Write the batch's media from noise.
 
     Args:
-        batch: prompts and, in ``written``, the places to fill; the values there only give the shape.
+        batch: prompts and, in ``written``, the places to fill; without ``change`` the values there only give the shape.
+        noise_LCHW: where to start; None draws it from the solver's seed.
+        change: start from the media that stand in ``written``.
 
     Returns:
         (L, C, H, W), normalised as in training (pictures: -1..1).
     """
-    return list(stream_draw(model, batch, solver or Solver(), modality))[-1]
-
-
-@torch.inference_mode()
-def ddim(model: ModelNet, batch: Batch, steps: int = 50, guidance: float = 4.0, modality: str = "image",
-         noise_LCHW: torch.Tensor | None = None, seed: int = 0) -> torch.Tensor:
-    """Deterministic DDIM for models that predict noise over 1000 linear steps (the published DiT).
-
-    The model counts time as t = timestep / 1000 with 0 clean, as its ``Condition(scale=1000)`` does.
-
-    Args:
-        noise_LCHW: where to start; None draws it from ``seed``.
-
-    Returns:
-        (L, C, H, W) clean latents.
-    """
-    if model.spec.heads[modality].predict != "noise":
-        raise ConfigError(f"ddim got a model that predicts {model.spec.heads[modality].predict!r}, wanted 'noise'; use draw()")
-    prompted = _Prompted(model, batch, modality)
-    x = (noise_for(batch.written[modality], seed) if noise_LCHW is None else noise_LCHW).to(model.device)
-    kept = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64), 0)
-    stride = 1000 // steps
-    for timestep in range((steps - 1) * stride, -1, -stride):
-        noise = prompted.guided(x, timestep / 1000, guidance)
-        now = float(kept[timestep])
-        then = float(kept[timestep - stride]) if timestep >= stride else 1.0
-        clean = (x - (1 - now) ** 0.5 * noise) / now**0.5
-        x = then**0.5 * clean + (1 - then) ** 0.5 * noise
-    return x
+    return list(stream_draw(model, batch, solver or Solver(), modality, noise_LCHW, change))[-1]

@@ -13,6 +13,7 @@ Letters: B batch, C channels, H W pixels, P patches, T length, M mel bins, F fra
 from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -227,6 +228,8 @@ class TextEncoder(Spec):
         pad: id that fills short texts up and that nobody sees (BERT); None: padding is seen, or stands behind the end.
         kinds: learned kinds of text, of which the first is added to every token (BERT's token types).
         post_norm: normalise the embeddings, and after each half of a layer instead of before (BERT).
+        early: features are what the last layer reads, as it reads it, instead of what it gives.
+        whole: width of a vector of the whole text: the end token's state after all layers, through a linear one.
     """
 
     _: KW_ONLY
@@ -243,6 +246,8 @@ class TextEncoder(Spec):
     pad: int | None = None
     kinds: int = 0
     post_norm: bool = False
+    early: bool = False
+    whole: int | None = None
 
     @property
     def stack(self) -> Stack:
@@ -269,6 +274,7 @@ class TextEncoderNet(nn.Module):
         self.kind = nn.Parameter(torch.randn(spec.kinds, spec.width) * 0.01) if spec.kinds else None
         self.norm = nn.LayerNorm(spec.width, eps=spec.eps) if spec.post_norm else nn.Identity()
         self.stack = spec.stack.build()
+        self.whole = nn.Linear(spec.width, spec.whole, bias=False) if spec.whole else None
 
     def forward(self, token_BT: torch.Tensor) -> Features:
         """Encode ids, padded on the right (what stands after the end token is never seen by it)."""
@@ -277,9 +283,27 @@ class TextEncoderNet(nn.Module):
         if self.kind is not None:
             x_BTD = x_BTD + self.kind[0]
         kept_BT = None if self.spec.pad is None else token_BT != self.spec.pad
-        x_BTD = self.stack(self.norm(x_BTD), mask_BTS=None if kept_BT is None or bool(kept_BT.all()) else key_mask(kept_BT))
+        mask_BTS = None if kept_BT is None or bool(kept_BT.all()) else key_mask(kept_BT)
+        before = _Before(self.spec.depth - 1) if self.spec.early else None
+        x_BTD = self.stack(self.norm(x_BTD), mask_BTS=mask_BTS, enter=before)
         last_B = None if self.spec.end is None else (token_BT == self.spec.end).int().argmax(dim=-1)
-        return Features(x_BTD, last_B, kept_BT)
+        whole_BD = None
+        if self.whole is not None:
+            whole_BD = self.whole(x_BTD[:, -1] if last_B is None else x_BTD[torch.arange(len(last_B), device=last_B.device), last_B])
+        return Features(x_BTD if before is None else before.x_BTD, last_B, kept_BT, whole_BD)
+
+
+class _Before:
+    """Keeps what a layer of a stack reads (``types.Enter``)."""
+
+    def __init__(self, layer: int) -> None:
+        self.layer, self.x_BTD = layer, torch.empty(0)
+
+    def enter(self, x_BTD: torch.Tensor, layer: int, memory: Any, middle: bool) -> torch.Tensor:
+        """Let it pass."""
+        if layer == self.layer and not middle:
+            self.x_BTD = x_BTD
+        return x_BTD
 
 
 @dataclass(frozen=True, repr=False)

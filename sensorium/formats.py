@@ -22,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 
 from sensorium.types import CheckpointError
 
-__all__ = ["Format", "FORMATS", "LazyTensors", "PublishedFiles", "read_published", "read_tensors", "Walker"]
+__all__ = ["Format", "FORMATS", "LazyTensors", "PublishedFiles", "read_published", "read_settings", "read_tensors", "sharded", "Walker"]
 
 REFUSED = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 
@@ -176,22 +176,22 @@ def read_published(path: str | Path) -> PublishedFiles:
     if not (path / "config.json").is_file():
         known = ", ".join(["safetensors", *FORMATS])
         raise CheckpointError(f"{path} has neither model.json nor config.json; give the folder of a saved model (known formats: {known})")
-    config = {**_read_settings(path / "generation_config.json"), **_read_settings(path / "config.json")}
-    words = {**_read_settings(path / "special_tokens_map.json"), **_read_settings(path / "tokenizer_config.json")}
+    config = {**read_settings(path / "generation_config.json"), **read_settings(path / "config.json")}
+    words = {**read_settings(path / "special_tokens_map.json"), **read_settings(path / "tokenizer_config.json")}
     template, tokenizer = words.get("chat_template"), path / "tokenizer.json"
     if isinstance(template, list):
         template = next((item["template"] for item in template if item.get("name") == "default"), None)
     if (path / "chat_template.jinja").is_file():
         template = (path / "chat_template.jinja").read_text(encoding="utf-8")
     special = {name: words[f"{name}_token"] for name in ("bos", "eos", "pad", "unk", "cls", "sep", "mask") if words.get(f"{name}_token")}
-    return PublishedFiles(config, _sharded(path), lambda: tokenizer.read_text(encoding="utf-8") if tokenizer.is_file() else None, template,
+    return PublishedFiles(config, sharded(path), lambda: tokenizer.read_text(encoding="utf-8") if tokenizer.is_file() else None, template,
                           {name: word["content"] if isinstance(word, dict) else word for name, word in special.items()},
-                          *(_read_settings(path / f"{name}preprocessor_config.json")
-                            or _read_settings(path / "processor_config.json").get(f"{part}_processor", {})
+                          *(read_settings(path / f"{name}preprocessor_config.json")
+                            or read_settings(path / "processor_config.json").get(f"{part}_processor", {})
                             for name, part in (("", "image"), ("video_", "video"))))
 
 
-def _read_settings(path: Path) -> dict[str, Any]:
+def read_settings(path: Path) -> dict[str, Any]:
     """A JSON file of a published folder; {} where there is none."""
     if not path.is_file():
         return {}
@@ -204,11 +204,11 @@ def _read_settings(path: Path) -> dict[str, Any]:
     return settings
 
 
-def _sharded(folder: Path) -> LazyTensors:
+def sharded(folder: Path) -> LazyTensors:
     """All tensors of a published folder, from one file or from the shards its index names."""
     index = next(iter(sorted(folder.glob("*.safetensors.index.json"))), None)
     if index is not None:
-        named = _read_settings(index).get("weight_map")
+        named = read_settings(index).get("weight_map")
         if not isinstance(named, dict) or not all(isinstance(name, str) for name in named.values()):
             raise CheckpointError(f"{index.name} has no weight_map of file names; fetch it again")
         names = sorted(set(named.values()))

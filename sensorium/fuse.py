@@ -5,12 +5,13 @@ Letters: B batch, T length, S source length, D width, N heads, E head width, L m
     Splice        features take places of their own among the tokens (LLaVA, nano)
     CrossAttend   layers between or inside the decoder's own look at the features (Flamingo; Whisper)
     Condition     one vector modulates every layer (DiT, and nano while it draws)
+    Prompt        all of a text's features are looked at while a picture is drawn (Stable Diffusion)
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import KW_ONLY, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, replace
 
 import torch
 from torch import nn
@@ -22,7 +23,7 @@ from sensorium.layers.positions import sinusoids
 from sensorium.spec import Spec
 from sensorium.types import ShapeError
 
-__all__ = ["Condition", "CrossAttend", "CrossMemory", "Splice", "Watch"]
+__all__ = ["Condition", "CrossAttend", "CrossMemory", "Prompt", "Prompted", "Splice", "Watch"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -113,7 +114,7 @@ class CrossAttend(Spec):
         place: "before" the decoder layer, with an MLP of its own (Flamingo); or in its "middle", between its attention and its MLP (Whisper).
         heads, head_width, hidden, act, gated: sizes, and what the MLP is; see ``layers.blocks.MLP``.
         bias, key_bias: of the attention; key_bias None is as ``bias``.
-        qk_norm: of the attention, RMS.
+        qk_norm: of the attention; True is RMS.
         gate: "tanh" starts closed, so that a frozen language model is unharmed at the start; None adds plainly.
         gates: one gate for all channels ("one"), or one for each ("each").
         norm, eps: kind of norm.
@@ -140,7 +141,7 @@ class CrossAttend(Spec):
     timing: tuple[tuple[int, int], ...] = ()
     norm: str = "layer"
     gated: bool = False
-    qk_norm: bool = False
+    qk_norm: bool | str = False
     gates: str = "one"
 
     def check(self) -> list[str]:
@@ -262,6 +263,7 @@ class Condition(Spec):
         width: of the condition.
         state: width of the joint embedding that conditions, or None.
         label: width of a class embedding that conditions, or None; added as it is.
+        whole: width of the vector of a whole prompt that conditions, or None.
         frequencies, shift: sinusoids of the time; see ``layers.positions.sinusoids``.
         scale: times 0..1 are multiplied by this before the sinusoids (published DiTs count 1000 steps).
         detach: the picture's loss does not bend the joint embedding.
@@ -273,6 +275,7 @@ class Condition(Spec):
     _: KW_ONLY
     state: int | None = None
     label: int | None = None
+    whole: int | None = None
     frequencies: int = 256
     shift: int = 0
     scale: float = 1000.0
@@ -296,10 +299,11 @@ class ConditionNet(nn.Module):
         self.time = MLP(spec.frequencies, spec.width, act="silu", out=spec.width).build()
         self.state = MLP(spec.state, spec.width, act="silu", out=spec.width).build() if spec.state else None
         self.nothing = nn.Parameter(torch.randn(spec.state)) if spec.state else None
+        self.whole = MLP(spec.whole, spec.width, act="silu", out=spec.width).build() if spec.whole else None
 
     def forward(
         self, t_L: torch.Tensor, state_LD: torch.Tensor | None = None, known_L: torch.Tensor | None = None,
-        label_L1D: torch.Tensor | None = None,
+        label_L1D: torch.Tensor | None = None, whole_LW: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """(L,) times and what is known -> (L, width). Rows whose ``known_L`` is False get the learned "nothing"."""
         time = sinusoids(t_L * self.spec.scale, self.spec.frequencies, shift=self.spec.shift).to(self.time.up.weight.dtype)
@@ -310,4 +314,62 @@ class ConditionNet(nn.Module):
             out = out + self.state(torch.where(known_L[:, None], state, self.nothing))
         if label_L1D is not None:
             out = out + label_L1D[:, 0]
-        return out
+        return out if self.whole is None else out + self.whole(whole_LW)
+
+
+@dataclass(frozen=True)
+class Prompted:
+    """What prompts say to a decoder that only looks at them: features (R, S, D) of R prompts, and perhaps a vector of each, (R, W)."""
+
+    x_RSD: torch.Tensor
+    whole_RW: torch.Tensor | None = None
+
+    def rows(self, index_L: torch.Tensor) -> Prompted:
+        """Of chosen prompts."""
+        return Prompted(self.x_RSD[index_L], None if self.whole_RW is None else self.whole_RW[index_L])
+
+
+@dataclass(frozen=True, repr=False)
+class Prompt(Spec):
+    """What text towers read is looked at by every layer that writes.
+
+    Args:
+        empty: tower -> ids of the text that says nothing, which guidance leads away from.
+        blank: features of padding are zeros.
+        beside: towers whose features of a token stand in one row, filled up with zeros to ``width``; the others' tokens follow theirs. Their
+            vectors of the whole, side by side, condition what is written.
+        width: of the features, where towers of several widths are joined.
+    """
+
+    empty: dict[str, tuple[int, ...]]
+    _: KW_ONLY
+    beside: tuple[str, ...] = ()
+    width: int | None = None
+    blank: bool = False
+
+    def build(self) -> PromptNet:
+        return PromptNet(self)
+
+
+class PromptNet(nn.Module):
+    """The module of :class:`Prompt`."""
+
+    def __init__(self, spec: Prompt) -> None:
+        super().__init__()
+        self.spec = spec
+
+    def forward(self, towers: Mapping[str, nn.Module], token_RT: Mapping[str, torch.Tensor]) -> Prompted:
+        """Ids of R prompts for each tower -> what they say, R + 1 rows: the empty prompt's last."""
+        read = {}
+        for name, empty in self.spec.empty.items():
+            if token_RT[name].shape[1] != len(empty):
+                raise ShapeError(f"prompts have {token_RT[name].shape[1]} tokens for encoders.{name}, wanted {len(empty)}, as the empty one has")
+            read[name] = towers[name](torch.cat([token_RT[name], token_RT[name].new_tensor([empty])]))
+            if self.spec.blank and read[name].kept_BP is not None:
+                read[name] = replace(read[name], x_BPD=read[name].x_BPD * read[name].kept_BP[..., None])
+        if not self.spec.beside:
+            return Prompted(torch.cat([features.x_BPD for features in read.values()], dim=1))
+        wide = torch.cat([read[name].x_BPD for name in self.spec.beside], dim=-1)
+        wide = nn.functional.pad(wide, (0, self.spec.width - wide.shape[-1]))
+        rest = [features.x_BPD for name, features in read.items() if name not in self.spec.beside]
+        return Prompted(torch.cat([wide, *rest], dim=1), torch.cat([read[name].whole_BD for name in self.spec.beside], dim=-1))

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from sensorium.objectives import Ahead, Classify, Contrastive, FlowMatching, NextToken
+from sensorium.gan import Adversarial
+from sensorium.objectives import Ahead, Classify, Contrastive, NextToken
+from sensorium.objectives_denoise import Denoise, FlowMatching
 from sensorium.objectives_spell import Spell
 from sensorium.spec import Spec
 from sensorium.types import ConfigError
@@ -30,7 +32,9 @@ def width_problems(spec: Any) -> list[str]:
         spliced = "splice" in spec.fuse and name in spec.fuse["splice"].modalities
         if spliced and decoder is not None and align.outside != decoder.width:
             problems.append(f"align.{name} gives width {align.outside} but the decoder wants {decoder.width}; set outside={decoder.width}")
-    if decoder is not None and "text" in spec.encoders and _encoder_width(spec.encoders["text"].resolve()) != decoder.width:
+    if "prompt" in spec.fuse:
+        problems += _prompt_problems(spec, spec.fuse["prompt"], decoder)
+    elif decoder is not None and "text" in spec.encoders and _encoder_width(spec.encoders["text"].resolve()) != decoder.width:
         problems.append(f"encoders.text gives width {_encoder_width(spec.encoders['text'].resolve())} but the decoder wants {decoder.width}")
     for name, head in spec.heads.items():
         wanted = vars(head).get("width")
@@ -38,6 +42,19 @@ def width_problems(spec: Any) -> list[str]:
         if wanted is not None and given is not None and wanted != given:
             problems.append(f"heads.{name} wants width {wanted} but the decoder gives {given}; make them equal")
     return problems
+
+
+def _prompt_problems(spec: Any, prompt: Any, decoder: Any) -> list[str]:
+    """Whether the towers that read a prompt are there, and give what the decoder looks at."""
+    lost = [name for name in prompt.empty if name not in spec.encoders]
+    if lost or decoder is None:
+        return [f"fuse.prompt has a text for encoders.{name}, which is not there; add it" for name in lost] + (
+            [] if decoder else ["fuse.prompt has nobody to look at it; add a decoder"])
+    source = spec.fuse["cross"].source if "cross" in spec.fuse else decoder.source
+    widths = {name: prompt.width if name in prompt.beside else _encoder_width(spec.encoders[name].resolve()) for name in prompt.empty}
+    widths |= {name: spec.align[name].resolve().outside for name in widths if name in spec.align}
+    return [f"encoders.{name} gives width {width} but the decoder looks at {source}; make them equal"
+            for name, width in widths.items() if width != source]
 
 
 def _encoder_width(encoder: Spec) -> int:
@@ -65,17 +82,19 @@ def name_problems(spec: Any) -> list[str]:
             problems += _class_problems(spec, objective.modality)
         if isinstance(objective, Spell) and not {"text", objective.modality} <= set(spec.encoders):
             problems.append(f"objective Spell({objective.modality!r}) needs encoders['text'] = Vocabulary(...) and encoders[{objective.modality!r}]")
-        if isinstance(objective, FlowMatching) and objective.modality not in spec.heads:
-            problems.append(f"objective FlowMatching needs heads[{objective.modality!r}] = Flow(...)")
+        if isinstance(objective, FlowMatching | Denoise) and objective.modality not in spec.heads:
+            problems.append(f"objective {type(objective).__name__} needs heads[{objective.modality!r}] = Flow(...)")
+        if isinstance(objective, Adversarial) and not {"image", "critic"} <= set(spec.heads):
+            problems.append("objective Adversarial needs heads['image'] = Pixels(...) and heads['critic'] = Critic(...)")
         if isinstance(objective, Contrastive) and "embed" not in spec.heads:
             problems.append("objective Contrastive needs heads['embed'] = Unit(...)")
     names = spec.loss_names
     problems += [f"two objectives are both {name!r}; drop one, or one would hide the other" for name in sorted(set(names)) if names.count(name) > 1]
     lost = [(name, other) for name, other in spec.through.items() if other not in spec.encoders]
     problems += [f"through sends {name} to encoders.{other}, which is not there; add it" for name, other in lost]
-    unknown = sorted(set(spec.fuse) - {"splice", "cross", "condition"})
+    unknown = sorted(set(spec.fuse) - {"splice", "cross", "condition", "prompt"})
     if unknown:
-        problems.append(f"fuse has {unknown}, wanted any of 'splice', 'cross', 'condition'")
-    if not spec.encoders:
+        problems.append(f"fuse has {unknown}, wanted any of 'splice', 'cross', 'condition', 'prompt'")
+    if not spec.encoders and not any(isinstance(objective, Adversarial) for objective in spec.objectives):
         raise ConfigError("Model: no encoders; a model needs something to read, e.g. encoders={'text': Vocabulary(...)}")
     return problems

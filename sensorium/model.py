@@ -20,14 +20,12 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from sensorium.fuse import CrossMemory, Watch
+from sensorium.fuse import CrossMemory, Prompted, Watch
 from sensorium.joints import name_problems, width_problems
 from sensorium.layers.adapters import Lora, add_adapter
 from sensorium.layers.cache import Cache
-from sensorium.layers.experts import rebalance, watch_routing
 from sensorium.layers.packed import PackedEmbedding, Packing, replace_layers
-from sensorium.objectives import Ahead, Balance, Classify, Contrastive, FlowMatching, NextToken
-from sensorium.objectives_spell import Spell
+from sensorium.losses import loss_names, losses
 from sensorium.spec import Spec
 from sensorium.types import MODALITIES, Batch, Features, Layout, ModalityError, Patches, Written
 
@@ -41,7 +39,7 @@ class Model(Spec):
     Args:
         encoders: modality -> encoder; or of classes, by any other name ("label" conditions what is written).
         align: modality -> how its features reach the decoder, or the shared space.
-        fuse: name -> how they enter the decoder: any of "splice", "cross", "condition".
+        fuse: name -> how they enter the decoder: any of "splice", "cross", "condition", "prompt".
         decoder: the transformer, or None for towers.
         heads: name -> head: "text" (Tokens), "embed" (Unit), "image" (Flow), "class" (Classes).
         objectives: what is minimised.
@@ -79,18 +77,8 @@ class Model(Spec):
 
     @property
     def loss_names(self) -> tuple[str, ...]:
-        """The name of each objective's loss; a second contrastive or flow loss says between what, or of what, it is."""
-        kinds = {Ahead: "ahead", Balance: "balance", Classify: "classify", Contrastive: "contrastive", NextToken: "next_token", FlowMatching: "flow",
-                 Spell: "spell"}
-        names: list[str] = []
-        for objective in self.objectives:
-            name = kinds[type(objective)]
-            if name in names and isinstance(objective, Contrastive):
-                name += f" {objective.first}-{objective.second}"
-            elif name in names and isinstance(objective, FlowMatching):
-                name += f" {objective.modality}"
-            names.append(name)
-        return tuple(names)
+        """The name of each objective's loss."""
+        return loss_names(self.objectives)
 
     def places(self, modality: str) -> int:
         """Tokens that one medium takes among the decoder's; 0 if it enters by cross-attention."""
@@ -201,6 +189,8 @@ class ModelNet(nn.Module):
         x_BTD = self.encoders["text"](batch.token_BT, batch.layout.position_BT if batch.layout else start).x_BPD
         memory = cache.memory.after(x_BTD.shape[1]) if cache is not None and cache.memory is not None else None
         for modality, value in batch.media.items():
+            if modality not in MODALITIES:  # what an autoencoder learns from
+                continue
             features_LPD = self.aligned(modality, value)
             if "cross" in self.fuse:
                 memory = self.remember(features_LPD, batch.sees_BT)
@@ -244,16 +234,52 @@ class ModelNet(nn.Module):
         """Unit vectors (L, O) of the states at flat places ``index_L``."""
         return self.heads["embed"](state_BTD.flatten(0, 1)[index_L])
 
-    def condition(self, written: Written, t_L: torch.Tensor, state_LD: torch.Tensor | None, known_L: torch.Tensor) -> torch.Tensor:
+    def prompts(self, batch: Batch) -> Prompted | None:
+        """What the batch's prompts say (its media "text" and the like), and the empty one last; None where the decoder reads for itself."""
+        if "prompt" not in self.fuse:
+            return None
+        said = self.fuse["prompt"](self.encoders, batch.media)
+        return replace(said, x_RSD=self.align["text"](Features(said.x_RSD))) if "text" in self.align else said
+
+    def write_codes(self, modality: str, code_LP: torch.Tensor, written: Written, cache: Cache, state_BTD: torch.Tensor | None = None,
+                    done: int = 0, keep: bool = False) -> torch.Tensor:
+        """Scores of picture codes, (L, P, V): of the first from the state of the token before the picture, of each other from the codes before it.
+
+        Args:
+            code_LP: int64 codes, row by row.
+            cache: of :meth:`read`, one row for each item (``Cache.rows``).
+            state_BTD: what was read; None: scores are of what follows each of ``code_LP`` alone.
+            done: codes that the cache remembers already.
+            keep: remember these too.
+        """
+        name, given = f"{modality}_codes", code_LP if state_BTD is None else code_LP[:, :-1]
+        features = self.encoders[name](given)
+        x_LPD = self.align[name](features) if name in self.align else features.x_BPD
+        position = written.position_L[:, None] + done + torch.arange(given.shape[1], device=given.device)
+        place = done + torch.arange(given.shape[1], device=given.device)
+        axes = torch.stack([place // self.spec.heads[modality].side, place % self.spec.heads[modality].side], dim=-1).expand(len(given), -1, -1)
+        layout = Layout(written.segment_L[:, None].expand_as(position), position, torch.zeros_like(position),
+                        axes + 1 if len(self.spec.decoder.read.rope_axes) == 2 else None)
+        states = self.decoder(x_LPD, layout, cache=cache, keep=keep)
+        if state_BTD is not None:
+            states = torch.cat([state_BTD.flatten(0, 1)[written.state_L][:, None], states], dim=1)
+        return self.heads[modality](states)
+
+    def imagine(self, noise_LZ: torch.Tensor) -> torch.Tensor:
+        """Pictures from noise in one look, (L, Z) -> (L, C, H, W), for a decoder that grows them (``gan.Grow``)."""
+        return self.heads["image"](self.decoder(noise_LZ))
+
+    def condition(self, written: Written, t_L: torch.Tensor, state_LD: torch.Tensor | None, known_L: torch.Tensor,
+                  whole_LW: torch.Tensor | None = None) -> torch.Tensor:
         """The vector that modulates the writing layers: the time and what is known."""
         label = None
         if "label" in self.encoders:
             label = self.encoders["label"](torch.where(known_L, written.label_L, -1)).x_BPD
-        return self.fuse["condition"](t_L, state_LD, known_L, label)
+        return self.fuse["condition"](t_L, state_LD, known_L, label, whole_LW)
 
     def write(
         self, modality: str, x_LCHW: torch.Tensor, t_L: torch.Tensor, written: Written, known_L: torch.Tensor,
-        cache: Cache | None = None, state_LD: torch.Tensor | None = None,
+        cache: Cache | None = None, state_LD: torch.Tensor | None = None, prompt: Prompted | None = None,
     ) -> torch.Tensor:
         """One look at noisy media: (L, C, H, W) in, the head's prediction out.
 
@@ -263,10 +289,18 @@ class ModelNet(nn.Module):
             known_L: bool; items that are False do without their context and condition.
             cache: of :meth:`read`, one row for each item (``Cache.rows``), or None when nothing was read.
             state_LD: joint embedding that conditions each item.
+            prompt: of :meth:`prompts`.
         """
         head = self.heads[modality]
-        condition = self.condition(written, t_L, state_LD, known_L)
+        seen = None if prompt is None else prompt.rows(torch.where(known_L, written.row_L, len(prompt.x_RSD) - 1))
+        condition = self.condition(written, t_L, state_LD, known_L, seen and seen.whole_RW)
         tokens = head.patches(x_LCHW.to(self.dtype))
+        if seen is not None and "cross" in self.fuse:
+            layout, memory = _grid_layout(head.grid(x_LCHW), len(tokens), tokens.device), self.remember(seen.x_RSD)
+            states = self.decoder(tokens, layout, condition_BD=condition, writing=True, enter=self.fuse["cross"], memory=memory)
+            return head(states, x_LCHW, condition)
+        if seen is not None:
+            return head(self.decoder(tokens, condition_BD=condition, writing=True, source_LSD=seen.x_RSD), x_LCHW, condition)
         if cache is None:
             return head(self.decoder(tokens, condition_BD=condition, writing=True), x_LCHW, condition)
         layout = _writing_layout(written, known_L, head.spec.side)
@@ -279,79 +313,12 @@ class ModelNet(nn.Module):
         Args:
             generator: of noise and dropped conditions, on the CPU.
         """
-        cache = Cache() if batch.written and batch.token_BT is not None else None
-        with watch_routing(self) as routed:
-            state = self.read(batch, cache) if batch.token_BT is not None else None
-        out: dict[str, torch.Tensor] = {}
-        for name, objective in zip(self.spec.loss_names, self.objectives, strict=True):
-            spec = objective.spec
-            if isinstance(spec, Contrastive) and spec.first in batch.pairs and spec.second in batch.pairs:
-                first, second = (self._pair(part, batch, state) for part in (spec.first, spec.second))
-                with torch.autocast(first.device.type, enabled=False):  # in bfloat16 the scores of near pairs are equal, and it collapses
-                    out[name] = objective(first, second, batch.group_L)
-            elif isinstance(spec, Classify) and batch.class_L is not None:
-                out[name] = objective(self.classify(spec.modality, batch.pairs[spec.modality]), batch.class_L)
-            elif isinstance(spec, Spell) and spec.modality in batch.spelled:
-                out[name] = self._spell_loss(objective, batch)
-            elif isinstance(spec, NextToken) and batch.label_BT is not None:
-                here = batch.label_BT >= 0
-                out[name] = objective(self.logits(state[here]), batch.label_BT[here])
-            elif isinstance(spec, Ahead) and batch.label_BT is not None:
-                out[name] = self._ahead_loss(objective, batch, state)
-            elif isinstance(spec, Balance) and routed:
-                out[name] = self._balance_loss(objective, batch, routed)
-            elif isinstance(spec, FlowMatching) and spec.modality in batch.written:
-                out[name] = self._flow_loss(objective, batch.written[spec.modality], cache, state, generator)
-        return out
+        return losses(self, batch, generator)
 
     def total(self, losses: dict[str, torch.Tensor]) -> torch.Tensor:
         """The weighted sum."""
         weights = {name: objective.weight for name, objective in zip(self.spec.loss_names, self.spec.objectives, strict=True)}
         return sum(weights[name] * value for name, value in losses.items())
-
-    def _pair(self, name: str, batch: Batch, state: torch.Tensor | None) -> torch.Tensor:
-        value = batch.pairs[name]
-        if value.dim() == 1:
-            return self.embedding(state, value)
-        return self.tower(name.partition("/")[0], value)
-
-    def _spell_loss(self, objective: Any, batch: Batch) -> torch.Tensor:
-        modality = objective.spec.modality
-        words = batch.spelled[modality]
-        features_LPD = self.aligned(modality, batch.media[modality])
-        with torch.autocast(self.device.type, enabled=False):
-            return objective(features_LPD, self.encoders["text"].token.weight[words.id_V], words.word_LPK)
-
-    def _ahead_loss(self, objective: Any, batch: Batch, state_BTD: torch.Tensor) -> torch.Tensor:
-        """Of the word piece after the next, where the next one is labelled too and of the same sample."""
-        segment_BT = batch.layout.segment_BT
-        label_BT = torch.full_like(batch.label_BT, -100)
-        label_BT[:, :-1] = torch.where(segment_BT[:, 1:] == segment_BT[:, :-1], batch.label_BT[:, 1:], -100)
-        states = self.heads["ahead"](state_BTD, self.encoders["text"](batch.token_BT.roll(-1, 1)).x_BPD, batch.layout)
-        here = (label_BT >= 0) & (batch.label_BT >= 0)
-        return objective(self.logits(states[here]), label_BT[here])
-
-    def _balance_loss(self, objective: Any, batch: Batch, routed: list[Any]) -> torch.Tensor:
-        """Over every layer with experts; in training the routers' biases move too."""
-        segment_N = batch.layout.segment_BT.flatten() if batch.layout else torch.zeros(batch.token_BT.numel(), dtype=torch.int64)
-        kept_N = segment_N >= 0
-        sample_N = segment_N[kept_N].unique(return_inverse=True)[1]
-        if self.training and objective.spec.speed:
-            rebalance(routed, kept_N, objective.spec.speed)
-        return sum(objective(one.score_NX[kept_N], one.index_NK[kept_N], sample_N) for _, one in routed)
-
-    def _flow_loss(self, objective: Any, written: Written, cache: Cache | None, state: Any, generator: Any) -> torch.Tensor:
-        clean = written.value_LCHW.to(self.dtype)
-        noisy = objective.corrupt(clean, generator)
-        known = ~objective.dropped(len(clean), generator).to(clean.device)
-        joint = None
-        if state is not None and "embed" in self.heads:
-            known = known & (written.state_L >= 0)
-            joint = self.embedding(state, written.state_L.clamp(min=0))
-        rows = cache.rows(written.row_L.clamp(min=0)) if cache is not None else None
-        prediction = self.write(objective.spec.modality, noisy.x_LCHW, noisy.t_L, written, known, rows, joint)
-        head = self.spec.heads[objective.spec.modality]
-        return objective(prediction[:, : head.channels], noisy, clean, head.predict).mean()
 
 
 def _writing_layout(written: Written, known_L: torch.Tensor, side: int) -> Layout:
@@ -362,3 +329,10 @@ def _writing_layout(written: Written, known_L: torch.Tensor, side: int) -> Layou
     grid = torch.arange(places, device=position.device)
     axes = torch.stack([torch.zeros_like(grid), grid // side, grid % side], dim=-1)
     return Layout(segment, position, torch.ones_like(position), position[..., None] + axes)
+
+
+def _grid_layout(grid: tuple[int, int, int], count: int, device: torch.device) -> Layout:
+    """Patches of ``count`` media by time, row and column; each medium is one span."""
+    axes = torch.cartesian_prod(*(torch.arange(side, device=device) for side in grid)).expand(count, -1, -1)
+    zero = torch.zeros_like(axes[..., 0])
+    return Layout(zero, zero, zero, axes)

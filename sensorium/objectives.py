@@ -1,13 +1,13 @@
 """Objectives: what is minimised. They see tensors and nothing else.
 
-Letters: L pairs or media, N positions, D width, V vocabulary, C channels, H W pixels.
+Letters: L pairs or media, N positions, D width, V vocabulary.
 
     Contrastive    two views of one thing are close, of different things far (softmax or sigmoid form)
     NextToken      the next word piece
+    NextCode       the next code of a picture
     Ahead          the word piece after the next
     Balance        experts are used alike
     Classify       the class of a medium
-    FlowMatching   the straight path from noise to a picture
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from sensorium.spec import Spec
-from sensorium.types import ConfigError, ShapeError
+from sensorium.types import ShapeError
 
-__all__ = ["Ahead", "Balance", "Classify", "Contrastive", "contrastive_plain", "FlowMatching", "NextToken", "Noisy", "velocity_of"]
+__all__ = ["Ahead", "Balance", "Classify", "Contrastive", "contrastive_plain", "NextCode", "NextToken"]
 
 MAX_LOG_SCALE = math.log(100.0)
 
@@ -200,6 +200,37 @@ class NextTokenNet(nn.Module):
 
 
 @dataclass(frozen=True, repr=False)
+class NextCode(Spec):
+    """Every code of a picture from those before it, row by row, and from what was read.
+
+    Args:
+        modality: what is written.
+        weight: in the sum of losses.
+
+    Source: 2012.09841; LlamaGen 2406.06525, section 2.2.
+    """
+
+    modality: str = "image"
+    _: KW_ONLY
+    weight: float = 1.0
+
+    def build(self) -> NextCodeNet:
+        return NextCodeNet(self)
+
+
+class NextCodeNet(nn.Module):
+    """The module of :class:`NextCode`."""
+
+    def __init__(self, spec: NextCode) -> None:
+        super().__init__()
+        self.spec = spec
+
+    def forward(self, score_LPV: torch.Tensor, code_LP: torch.Tensor) -> torch.Tensor:
+        """Mean over all places."""
+        return F.cross_entropy(score_LPV.flatten(0, 1).float(), code_LP.flatten())
+
+
+@dataclass(frozen=True, repr=False)
 class Classify(Spec):
     """Cross-entropy of the class.
 
@@ -286,84 +317,3 @@ class BalanceNet(nn.Module):
         loads, means = (torch.zeros(samples, experts, dtype=score_NX.dtype, device=score_NX.device).index_add(0, sample_N, x) / count_S1
                         for x in (chosen_NX, score_NX / score_NX.sum(dim=-1, keepdim=True)))
         return (loads * means).sum(dim=-1).mean() * experts / index_NK.shape[1]
-
-
-@dataclass(frozen=True)
-class Noisy:
-    """Pictures part of the way from noise (t = 0) to clean (t = 1): x = t * clean + (1 - t) * noise."""
-
-    x_LCHW: torch.Tensor
-    t_L: torch.Tensor
-    noise_LCHW: torch.Tensor
-
-
-@dataclass(frozen=True, repr=False)
-class FlowMatching(Spec):
-    """Learn the velocity of the straight path from noise to pictures.
-
-    Args:
-        modality: what is written.
-        mean, std: times are sigmoid(normal(mean, std)); a lower mean practises more noise.
-        drop: share of items that must do without their condition, for classifier-free guidance.
-        floor: least 1 - t that a sample prediction is divided by.
-        weight: in the sum of losses.
-
-    Source: 2209.03003, 2210.02747; logit-normal times 2403.03206, section 3.1; sample prediction weighed as velocity 2511.13720.
-    """
-
-    modality: str = "image"
-    _: KW_ONLY
-    mean: float = 0.0
-    std: float = 1.0
-    drop: float = 0.1
-    floor: float = 0.05
-    weight: float = 1.0
-
-    def build(self) -> FlowMatchingNet:
-        return FlowMatchingNet(self)
-
-
-class FlowMatchingNet(nn.Module):
-    """The module of :class:`FlowMatching`."""
-
-    def __init__(self, spec: FlowMatching) -> None:
-        super().__init__()
-        self.spec = spec
-
-    def corrupt(self, clean_LCHW: torch.Tensor, generator: torch.Generator | None = None) -> Noisy:
-        """Draw a time and a noise for each picture."""
-        normal = torch.randn(len(clean_LCHW), generator=generator)
-        t_L = torch.sigmoid(normal * self.spec.std + self.spec.mean).to(clean_LCHW)
-        noise = torch.randn(clean_LCHW.shape, generator=generator).to(clean_LCHW)
-        t = t_L[:, None, None, None]
-        return Noisy(t * clean_LCHW + (1 - t) * noise, t_L, noise)
-
-    def dropped(self, count: int, generator: torch.Generator | None = None) -> torch.Tensor:
-        """Which of ``count`` items lose their condition, bool (L,)."""
-        return torch.rand(count, generator=generator) < self.spec.drop
-
-    def forward(self, prediction_LCHW: torch.Tensor, noisy: Noisy, clean_LCHW: torch.Tensor, predict: str) -> torch.Tensor:
-        """Mean squared error of the velocity, one number for each item, (L,)."""
-        velocity = velocity_of(prediction_LCHW, noisy.x_LCHW, noisy.t_L, predict, self.spec.floor)
-        if predict == "sample":  # the same floor in target and prediction: their difference is (sample - clean) / (1 - t)
-            wanted = velocity_of(clean_LCHW, noisy.x_LCHW, noisy.t_L, predict, self.spec.floor)
-        else:
-            wanted = clean_LCHW - noisy.noise_LCHW
-        return (velocity - wanted).square().flatten(1).mean(1)
-
-
-def velocity_of(prediction: torch.Tensor, x_LCHW: torch.Tensor, t_L: torch.Tensor, predict: str, floor: float = 0.05) -> torch.Tensor:
-    """What the prediction says the velocity (clean minus noise) is.
-
-    Args:
-        prediction: (L, C, H, W) of kind ``predict``: "velocity", "sample" or "noise".
-        floor: least value of what is divided by.
-    """
-    t = t_L[:, None, None, None]
-    if predict == "velocity":
-        return prediction
-    if predict == "sample":
-        return (prediction - x_LCHW) / (1 - t).clamp(min=floor)
-    if predict == "noise":
-        return (x_LCHW - prediction) / t.clamp(min=floor)
-    raise ConfigError(f"predict {predict!r} is not known; use 'velocity', 'sample' or 'noise'")

@@ -281,12 +281,12 @@ class Patches:
 
 @dataclass(frozen=True)
 class Features:
-    """What an encoder gives: (B, P, D) float features, the place of each row's last token (None: P - 1), and a bool for each place that
-    is not padding (None: no padding)."""
+    """What an encoder gives: features (B, P, D); each row's last place (None: P - 1); which places are no padding (None: all); the whole, or None."""
 
     x_BPD: torch.Tensor
     last_B: torch.Tensor | None = None
     kept_BP: torch.Tensor | None = None
+    whole_BD: torch.Tensor | None = None
 
 
 class Enter(Protocol):

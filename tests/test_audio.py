@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import sensorium as sn
-from sensorium.codecs.audio import AudioCodec, load_audio, sound_length, stream_audio
+from sensorium.codecs.audio import AudioCodec, load_audio, read_sound_info, sound_length, stream_audio
 from sensorium.codecs.waves import log_mel, mel_filters, resample
 from sensorium.types import ConfigError, MediaError
 
@@ -309,3 +309,12 @@ def test_sounds_that_cannot_be_saved(tmp_path: Path) -> None:
     with pytest.raises(MediaError, match="no samples"):
         sn.Audio(torch.zeros(0), rate_hz=RATE).save(tmp_path / "a.wav")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("ending", [".wav", ".flac", ".ogg", ".mp3"])
+def test_a_sound_says_what_made_it(tmp_path: Path, ending: str) -> None:
+    info = {"speaker": "kokoro", "voice": "af_heart", "text": "Hello, 世界"}
+    path = sn.Audio(torch.sin(torch.arange(24_000) / 20) * 0.3, info, 24_000).save(tmp_path / f"said{ending}")
+    assert read_sound_info(path) == info
+    plain = sn.Audio(torch.zeros(4_000), {}, 16_000).save(tmp_path / f"plain{ending}")
+    assert read_sound_info(plain) == {}

@@ -8,14 +8,16 @@ import pytest
 import torch
 
 import sensorium as sn
+from sensorium.codes import draw_codes
 from sensorium.denoise import Solver, draw
 from sensorium.generate import Sampling, continue_text
 from sensorium.layers.cache import Cache
-from sensorium.types import Batch, Layout
+from sensorium.types import MODALITIES, Batch, Layout
 from sensorium.zoo import ENTRIES, Entry
 
 CLOSE = dict(rtol=1e-9, atol=1e-10)  # float64: only the order of sums may differ
 every = pytest.mark.parametrize("entry", ENTRIES.values(), ids=ENTRIES)
+alone = pytest.mark.parametrize("entry", [e for e in ENTRIES.values() if "critic" not in e.toy().heads], ids=lambda e: e.name)  # no two players
 writers = pytest.mark.parametrize("entry", [e for e in ENTRIES.values() if "text" in e.toy().heads], ids=lambda e: e.name)
 
 
@@ -50,7 +52,13 @@ def outputs(model: sn.ModelNet, batch: Batch) -> list[torch.Tensor]:
         known = torch.ones(len(clean), dtype=torch.bool)
         joint = model.embedding(states, written.state_L) if states is not None and "embed" in model.heads else None
         rows = cache.rows(written.row_L) if cache is not None else None
-        for segment, picture in zip(written.segment_L.tolist(), model.write(modality, clean * 0.5, t, written, known, rows, joint), strict=True):
+        if isinstance(model.spec.heads[modality], sn.Codes):
+            made = model.write_codes(modality, written.value_LCHW.flatten(1), written, rows, states)
+        elif isinstance(model.spec.heads[modality], sn.Pixels):
+            made = model.imagine(clean.flatten(1)[:, : model.spec.decoder.noise])
+        else:
+            made = model.write(modality, clean * 0.5, t, written, known, rows, joint, model.prompts(batch))
+        for segment, picture in zip(written.segment_L.tolist(), made, strict=True):
             found.setdefault(segment if segment >= 0 else len(found), []).append(picture.flatten())
     return [torch.cat(found[key]) for key in sorted(found)]
 
@@ -88,7 +96,7 @@ def test_every_parameter_gets_a_gradient(entry: Entry) -> None:
     assert not without, f"no gradient reaches {without}"
 
 
-@every
+@alone
 def test_a_step_downhill_lowers_the_loss(entry: Entry) -> None:
     model, batch = shaken(entry), entry.batch([0, 1, 2])
 
@@ -122,7 +130,7 @@ def test_spec_and_checkpoint_come_back(entry: Entry, tmp_path) -> None:
     assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
 
 
-@every
+@alone
 def test_two_together_are_two_alone(entry: Entry) -> None:
     model = shaken(entry)
     together = by_number(entry, model, [0, 1])
@@ -130,7 +138,7 @@ def test_two_together_are_two_alone(entry: Entry) -> None:
         torch.testing.assert_close(by_number(entry, model, [number])[number], together[number], **CLOSE)
 
 
-@every
+@alone
 def test_packed_is_unpacked(entry: Entry) -> None:
     model = shaken(entry)
     packed, alone = by_number(entry, model, [0, 1, 2]), by_number(entry, model, [0, 1, 2], alone=True)
@@ -138,7 +146,7 @@ def test_packed_is_unpacked(entry: Entry) -> None:
         torch.testing.assert_close(value, alone[number], **CLOSE)
 
 
-@every
+@alone
 def test_a_sample_does_not_leak_into_its_neighbours(entry: Entry) -> None:
     """Sample 2 becomes sample 8 (of the same length): outputs and gradients of 0 and 1 stay, to 1e-10 in float64."""
     model = shaken(entry)
@@ -178,7 +186,7 @@ def test_cached_decoding_is_the_full_forward(entry: Entry) -> None:
     batch = _prefix(batch, batch.token_BT.shape[1])
     whole = model.read(batch)
     row = 0
-    places, before = (batch.media_BT[row] > 0).nonzero(), int((batch.sees_BT[row] < 0).sum()) if batch.media else 1
+    places, before = (batch.media_BT[row] > 0).nonzero(), int((batch.sees_BT[row] < 0).sum()) if set(batch.media) & set(MODALITIES) else 1
     last = int(places.max()) if len(places) else before  # the last place that must be read at once
     single = {f: getattr(batch, f)[:1] for f in ("token_BT", "media_BT", "sees_BT")}
     layout = Layout(*(getattr(batch.layout, f)[:1] for f in ("segment_BT", "position_BT", "span_BT")),
@@ -209,10 +217,22 @@ def test_generation_repeats_and_does_not_depend_on_neighbours(entry: Entry) -> N
 
 @pytest.mark.parametrize("entry", [e for e in ENTRIES.values() if "image" in e.toy().heads], ids=lambda e: e.name)
 def test_drawing_repeats_and_does_not_depend_on_neighbours(entry: Entry) -> None:
-    if entry.toy().heads["image"].predict == "noise":
-        pytest.skip("walked by ddim; see tests/parity")
+    if isinstance(entry.toy().heads["image"], sn.Codes | sn.Pixels):
+        pytest.skip("written code by code, or in one look; see below and test_denoise")
     model, solver = shaken(entry).float().eval(), Solver(steps=3, seed=2)
     both = draw(model, entry.batch([0, 1], alone=True), solver)
     assert torch.equal(both, draw(model, entry.batch([0, 1], alone=True), solver))
     torch.testing.assert_close(draw(model, entry.batch([0], alone=True), solver)[0], both[0], rtol=1e-4, atol=1e-4)
     assert not torch.equal(both, draw(model, entry.batch([0, 1], alone=True), replace(solver, seed=3)))
+
+
+@pytest.mark.parametrize("entry", [e for e in ENTRIES.values() if isinstance(e.toy().heads.get("image"), sn.Codes)], ids=lambda e: e.name)
+def test_codes_are_what_the_scores_of_all_at_once_say(entry: Entry) -> None:
+    model, batch = shaken(entry).float().eval(), entry.batch([0, 1], alone=True)
+    codes = draw_codes(model, batch, Sampling(), guidance=1.0)
+    written, cache = replace(batch.written["image"], value_LCHW=codes.unflatten(1, (1, -1))[..., None]), Cache()
+    state = model.read(batch, cache)
+    assert torch.equal(model.write_codes("image", codes, written, cache.rows(written.row_L), state).argmax(-1), codes)
+    assert torch.equal(draw_codes(model, entry.batch([0], alone=True), Sampling(), guidance=1.0), codes[:1])
+    guided = draw_codes(model, batch, Sampling(temperature=1.0, seed=3), guidance=3.0)
+    assert torch.equal(guided, draw_codes(model, batch, Sampling(temperature=1.0, seed=3), guidance=3.0)) and not torch.equal(guided, codes)

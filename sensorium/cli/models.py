@@ -10,7 +10,7 @@ import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.table import Column, Table
 
-from sensorium.cli.shared import PICTURE_ENDINGS, err, out
+from sensorium.cli.shared import PICTURE_ENDINGS, SOUND_ENDINGS, err, out
 
 
 def _model() -> Column:
@@ -113,16 +113,17 @@ def _list_sources() -> None:
     out.print(table)
 
 
-def describe(name: Annotated[str, typer.Argument(help="A model, a family, a model's folder, or a picture made here.")]) -> None:
-    """Print a model as its sentence of parts, or what made a picture."""
+def describe(name: Annotated[str, typer.Argument(help="A model, a family, a model's folder, or a picture or a sound made here.")]) -> None:
+    """Print a model as its sentence of parts, or what made a picture or a sound."""
     import sensorium as sn
     from sensorium.catalog import CATALOG, find, place, ready
     from sensorium.zoo import ENTRIES
 
-    if Path(name).suffix.lower() in PICTURE_ENDINGS:
+    if (ending := Path(name).suffix.lower()) in PICTURE_ENDINGS or ending in SOUND_ENDINGS:
+        from sensorium.codecs.audio import read_sound_info
         from sensorium.codecs.vision import read_info
 
-        out.print_json(json.dumps(read_info(Path(name))))
+        out.print_json(json.dumps(read_info(Path(name)) if ending in PICTURE_ENDINGS else read_sound_info(Path(name))))
         return
     known = CATALOG.get(name)
     if known is not None and known.files:

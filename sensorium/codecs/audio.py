@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import json
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -26,7 +27,7 @@ from sensorium.files import write_file
 from sensorium.spec import Spec
 from sensorium.types import Audio, Media, MediaError
 
-__all__ = ["AudioCodec", "load_audio", "save_audio", "sound_length", "stream_audio"]
+__all__ = ["AudioCodec", "load_audio", "read_sound_info", "save_audio", "sound_length", "stream_audio"]
 
 CHANNELS = 64
 LOUDEST = 16.0  # a float file may go past 1; past this it was never scaled
@@ -347,7 +348,7 @@ class AudioCodec(Spec):
 
 
 def save_audio(audio: Audio, path: str | Path) -> Path:
-    """Write a sound in the format of the path's ending, whole or not at all.
+    """Write a sound in the format of the path's ending, whole or not at all; ``audio.info`` is written with it.
 
     Raises:
         MediaError: an ending that is not known, a sound that cannot be decoded, or a place that cannot be written.
@@ -363,7 +364,23 @@ def save_audio(audio: Audio, path: str | Path) -> Path:
         rate_hz, x_T = sound.rate_hz, torch.cat(list(_resampled(sound, sound.rate_hz)))
     buffer = io.BytesIO()
     try:
-        soundfile.write(buffer, x_T.clamp(-1, 1).numpy(), rate_hz, format=kind, subtype=coding)
+        with soundfile.SoundFile(buffer, "w", rate_hz, 1, coding, format=kind) as file:
+            file.comment = json.dumps(audio.info)  # plain ASCII: not every format says which letters it holds
+            file.write(x_T.clamp(-1, 1).numpy())
     except (soundfile.SoundFileError, ValueError) as error:
         raise MediaError(f"{path.name!r} cannot hold a sound of {rate_hz} samples a second ({str(error)[:80]}); use .wav or .flac") from error
     return write_file(path, buffer.getvalue())
+
+
+def read_sound_info(path: str | Path) -> dict[str, Any]:
+    """What made a sound, as :func:`save_audio` wrote it; {} if it says nothing."""
+    import soundfile
+
+    try:
+        with soundfile.SoundFile(path) as file:
+            found = json.loads(file.comment or "{}")
+    except (soundfile.SoundFileError, OSError) as error:
+        raise MediaError(f"{path} is not a sound that can be read; wanted {', '.join(ENDINGS)}") from error
+    except json.JSONDecodeError:
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -77,7 +77,8 @@ class Attention(Spec):
         bias: on query, key and value.
         key_bias: on the key alone; None is as ``bias``. (Whisper has none: it moves all scores of a query alike.)
         out_bias: on the output; None is as ``bias``.
-        qk_norm: normalise queries and keys per head: True or "rms", or "layer" (keeps small models stable at high learning rates).
+        qk_norm: normalise queries and keys per head: True or "rms", or "layer" (keeps small models stable at high learning rates); "whole" is
+            root-mean-square over all heads at once.
         qk_eps: of that norm.
         scale, cap: what scores are multiplied by, and within what they are bent to stay; see :func:`attend`.
 
@@ -98,7 +99,8 @@ class Attention(Spec):
     qk_eps: float = 1e-6
 
     def check(self) -> list[str]:
-        problems = [] if self.qk_norm in (False, True, "rms", "layer") else [f"qk_norm {self.qk_norm!r} is not known; use 'rms', 'layer' or False"]
+        problems = [] if self.qk_norm in (False, True, "rms", "layer", "whole") else [
+            f"qk_norm {self.qk_norm!r} is not known; use 'rms', 'layer', 'whole' or False"]
         if min(self.width, self.heads, self.kv_heads or 1) < 1:
             return [f"width {self.width}, heads {self.heads} and kv_heads {self.kv_heads}: wanted at least 1 of each"]
         if self.head_width is None and self.width % self.heads:
@@ -129,8 +131,10 @@ class AttentionNet(nn.Module):
         self.key = nn.Linear(source, kv_heads * spec.head, bias=key_bias)
         self.value = nn.Linear(source, kv_heads * spec.head, bias=spec.bias)
         self.out = nn.Linear(spec.heads * spec.head, spec.width, bias=out_bias)
-        norm = Norm(spec.head, kind="layer" if spec.qk_norm == "layer" else "rms", eps=spec.qk_eps)
-        self.query_norm, self.key_norm = (norm.build() if spec.qk_norm else nn.Identity() for _ in range(2))
+        kind, whole = "layer" if spec.qk_norm == "layer" else "rms", spec.qk_norm == "whole"
+        self.query_norm, self.key_norm = (
+            Norm(heads * spec.head if whole else spec.head, kind=kind, eps=spec.qk_eps).build() if spec.qk_norm else nn.Identity()
+            for heads in (spec.heads, kv_heads))
 
     def project(
         self, x_BTD: torch.Tensor, source_BSD: torch.Tensor | None = None,
@@ -144,12 +148,17 @@ class AttentionNet(nn.Module):
 
     def ask(self, x_BTD: torch.Tensor) -> torch.Tensor:
         """Queries of the targets."""
-        return self.query_norm(self.query(x_BTD).unflatten(-1, (-1, self.spec.head)))
+        return self._heads(self.query(x_BTD), self.query_norm)
 
     def offer(self, source_BSD: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Keys and values of the sources."""
-        key = self.key_norm(self.key(source_BSD).unflatten(-1, (-1, self.spec.head)))
-        return key, self.value(source_BSD).unflatten(-1, (-1, self.spec.head))
+        return self._heads(self.key(source_BSD), self.key_norm), self.value(source_BSD).unflatten(-1, (-1, self.spec.head))
+
+    def _heads(self, x_BTD: torch.Tensor, norm: nn.Module) -> torch.Tensor:
+        """Split into heads and normalised, each alone or all at once."""
+        if self.spec.qk_norm == "whole":
+            return norm(x_BTD).unflatten(-1, (-1, self.spec.head))
+        return norm(x_BTD.unflatten(-1, (-1, self.spec.head)))
 
     def look(self, query_BTNE: torch.Tensor, key_BSKE: torch.Tensor, value_BSKE: torch.Tensor,
              mask_BTS: torch.Tensor | None = None, causal: bool = False) -> torch.Tensor:

@@ -39,10 +39,10 @@ class Stack(Spec):
         hidden: MLP width; None is 4 D.
         act, gated, bias: of the MLP; ``bias`` also of the attention unless ``attention_bias``, ``key_bias`` and ``attention_out_bias`` differ.
         norm, eps, norm_affine, norm_bias: kind of every norm; mlp_eps: of the norm before the MLP, where it differs.
-        qk_norm: normalise queries and keys per head.
+        qk_norm: normalise queries and keys; see ``Attention``.
         score_scale, score_cap: of the attention's scores; see ``Attention``.
         rope_theta: rotary positions with this base; None has none.
-        rope_axes: frequencies for each axis of multi-axis rotary positions; () is one axis.
+        rope_axes: frequencies for each axis of multi-axis rotary positions; () is one axis. rope_restart: each has a whole range of them.
         rope_scaling: slower turning for longer texts, or None.
         rule: who sees whom: "causal", "mixed" or "full"; see ``layers.masks``.
         windows: how many places back each layer sees, itself among them; None is all of them, and () is all of them in every layer.
@@ -72,11 +72,12 @@ class Stack(Spec):
     mlp_eps: float | None = None
     norm_affine: bool = True
     norm_bias: bool = True
-    qk_norm: bool = False
+    qk_norm: bool | str = False
     score_scale: float | None = None
     score_cap: float | None = None
     rope_theta: float | None = None
     rope_axes: tuple[int, ...] = ()
+    rope_restart: bool = False
     rope_scaling: RopeScaling | None = None
     rule: str = "full"
     windows: tuple[int | None, ...] = ()
@@ -124,7 +125,7 @@ class Stack(Spec):
         """Rotary positions of layers that see everything, if any."""
         if self.rope_theta is None:
             return None
-        return Rope(self._turned, theta=self.rope_theta, axes=self.rope_axes, scaling=self.rope_scaling)
+        return Rope(self._turned, theta=self.rope_theta, axes=self.rope_axes, scaling=self.rope_scaling, restart=self.rope_restart)
 
     @property
     def _turned(self) -> int:

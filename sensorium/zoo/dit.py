@@ -42,7 +42,7 @@ def dit(size: int, patch: int, width: int, depth: int, heads: int, classes: int,
         decoder=sn.Decoder(sn.Stack(width=width, depth=depth, heads=heads, act="gelu_tanh", eps=1e-6, mlp_eps=mlp_eps, norm_affine=False,
                                     adaln=width, final_norm=False)),
         heads={"image": sn.Flow(width, size=size, patch=patch, channels=channels, predict=predict, condition=width, out_channels=out_channels)},
-        objectives=(sn.FlowMatching(),))
+        objectives=(sn.Denoise(path=sn.Diffusion()),))
 
 
 def dit_xl2() -> sn.Model:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import sensorium as sn
-from sensorium.denoise import ddim
+from sensorium.denoise import Solver, draw
 from sensorium.types import Written
 
 from .reference import CLOSE, gradients_as_weights, saved, shaken, tensors
@@ -68,7 +68,8 @@ def test_ddim(tmp_path: Path) -> None:
             both = theirs(torch.cat([x, x]), timestep=step.expand(4), class_labels=torch.cat([labels, torch.tensor([10, 10])])).sample[:, :4]
             known, unknown = both.chunk(2)
             x = scheduler.step(unknown + 4.0 * (known - unknown), step, x).prev_sample
-    torch.testing.assert_close(ddim(model, batch([2, 5]), steps=10, guidance=4.0, noise_LCHW=noise), x, rtol=1e-3, atol=1e-3)
+    ours = draw(model, batch([2, 5]), Solver("ddim", steps=10, guidance=4.0, interval=(0.0, 1.0)), noise_LCHW=noise)
+    torch.testing.assert_close(ours, x, rtol=1e-3, atol=1e-3)
 
 
 def test_unequal_copies_are_refused(tmp_path: Path) -> None:

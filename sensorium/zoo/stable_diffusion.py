@@ -1,0 +1,150 @@
+"""Stable Diffusion: a text tower, a U-Net that looks at it while it denoises latents, and the autoencoder of the latents.
+
+    prompt -> CLIP's text tower -----------\\
+    noise -> [U-Net, told the time: look at the prompt] x steps -> latents -> autoencoder -> pixels
+
+Source: 2112.10752; weights stable-diffusion-v1-5/stable-diffusion-v1-5 (CreativeML OpenRAIL-M) and its kin, in diffusers' folder of parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+import sensorium as sn
+from sensorium.checkpoint import PUBLISHED, Published, Rule
+from sensorium.types import Batch, ConfigError, Written
+from sensorium.zoo.published import CLIP_LAYER, filled, renamed, stack_names
+from sensorium.zoo.registry import Entry, register
+
+__all__ = ["autoencoder_parts", "autoencoder_rules", "stable_diffusion", "stable_diffusion_15"]
+
+TEXT = {"vocab_size": 49_408, "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12,
+        "max_position_embeddings": 77, "hidden_act": "quick_gelu", "layer_norm_eps": 1e-5, "eos_token_id": 49_407, "bos_token_id": 49_406}
+UNET = {"sample_size": 64, "in_channels": 4, "out_channels": 4, "layers_per_block": 2, "block_out_channels": (320, 640, 1280, 1280),
+        "cross_attention_dim": 768, "attention_head_dim": 8, "transformer_layers_per_block": 1, "norm_num_groups": 32, "norm_eps": 1e-5,
+        "down_block_types": ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",), "num_attention_heads": None}
+UNET_FIXED = {"act_fn": "silu", "center_input_sample": False, "flip_sin_to_cos": True, "freq_shift": 0, "dual_cross_attention": False,
+              "resnet_time_scale_shift": "default", "class_embed_type": None, "addition_embed_type": None, "time_embedding_type": "positional",
+              "mid_block_scale_factor": 1, "downsample_padding": 1, "only_cross_attention": False}
+VAE = {"block_out_channels": (128, 256, 512, 512), "layers_per_block": 2, "latent_channels": 4, "in_channels": 3, "norm_num_groups": 32,
+       "scaling_factor": 0.18215, "shift_factor": None, "use_quant_conv": True, "mid_block_add_attention": True}
+PATH = {"num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "prediction_type": "epsilon",
+        "steps_offset": 1, "timestep_spacing": "leading", "set_alpha_to_one": False}
+WORDS = {"epsilon": "noise", "v_prediction": "turn", "sample": "sample", "linear": "linear", "scaled_linear": "scaled", "squaredcos_cap_v2": "cosine"}
+NAMES = (  # ours -> theirs, in this order
+    ("decoder.middle_look.", "unet.mid_block.attentions.0."), ("decoder.middle.", "unet.mid_block.resnets."), ("decoder.", "unet."),
+    ("heads.image.inside.", "unet.conv_in."), ("heads.image.norm.", "unet.conv_norm_out."), ("heads.image.out.", "unet.conv_out."),
+    ("fuse.condition.time.up.", "unet.time_embedding.linear_1."), ("fuse.condition.time.down.", "unet.time_embedding.linear_2."),
+    ("encoders.pixels.mix.", "vae.quant_conv."), ("heads.pixels.mix.", "vae.post_quant_conv."), ("encoders.pixels.", "vae.encoder."),
+    ("heads.pixels.", "vae.decoder."), ("coder.first.", "coder.conv_in."), ("coder.norm.", "coder.conv_norm_out."),
+    ("coder.last.", "coder.conv_out."), ("middle.before.", "mid_block.resnets.0."), ("middle.after.", "mid_block.resnets.1."),
+    ("middle.look.norm.", "mid_block.attentions.0.group_norm."),
+    ("middle.look.attention.", "mid_block.attentions.0."), (".down.", ".down_blocks."), (".up.", ".up_blocks."),
+    (".blocks.", ".resnets."), (".looks.", ".attentions."), (".layers.", ".transformer_blocks."), (".inside.", ".proj_in."),
+    (".outside.", ".proj_out."), (".self_norm.", ".norm1."), (".cross_norm.", ".norm2."), (".mlp_norm.", ".norm3."), (".first_norm.", ".norm1."),
+    (".second_norm.", ".norm2."), (".first.", ".conv1."), (".second.", ".conv2."), (".condition.", ".time_emb_proj."), (".short.", ".conv_shortcut."),
+    (".self_attention.", ".attn1."), (".cross_attention.", ".attn2."), (".query.", ".to_q."), (".key.", ".to_k."), (".value.", ".to_v."),
+    (".out.", ".to_out.0."), (".mlp.down_blocks.", ".ff.net.2."), (".mlp.up_blocks.", ".ff.net.0.proj."), (".mlp.gate.", ".ff.net.0.proj."))
+
+
+def stable_diffusion(text: sn.TextEncoder, unet: sn.UNet, size: int, empty: Sequence[int], path: sn.Diffusion,
+                     compress: sn.Compress, expand: sn.Expand, predict: str = "noise") -> sn.Model:
+    """A text tower, a U-Net over latents of ``size`` x ``size``, and the two halves of their autoencoder."""
+    return sn.Model(
+        encoders={"text": text, "pixels": compress},
+        fuse={"condition": sn.Condition(unet.condition, frequencies=unet.width), "prompt": sn.Prompt({"text": tuple(empty)})},
+        decoder=unet,
+        heads={"image": sn.ConvFlow(unet.width, size=size, channels=compress.latents, predict=predict, groups=unet.groups, eps=unet.eps),
+               "pixels": expand},
+        objectives=(sn.Denoise(path=path), sn.Reconstruct()))
+
+
+def autoencoder_parts(c: dict[str, Any]) -> tuple[sn.Compress, sn.Expand]:
+    """The halves of a published autoencoder."""
+    sizes = dict(latents=c["latent_channels"], channels=c["in_channels"], blocks=c["layers_per_block"], groups=c["norm_num_groups"],
+                 scale=c["scaling_factor"], shift=c["shift_factor"] or 0.0, look=c["mid_block_add_attention"], mixed=c["use_quant_conv"])
+    return tuple(half(tuple(c["block_out_channels"]), **sizes) for half in (sn.Compress, sn.Expand))
+
+
+def _spec(config: dict[str, Any]) -> sn.Model:
+    t, u = filled(config["text_encoder"], TEXT), filled(config["unet"], UNET, UNET_FIXED)
+    v, p = filled(config["vae"], VAE), filled(config.get("scheduler") or {}, PATH)
+    levels = len(u["block_out_channels"])
+    heads, depth = (u[k] if isinstance(u[k], list | tuple) else (u[k],) * levels for k in ("attention_head_dim", "transformer_layers_per_block"))
+    looks = tuple(n if kind == "CrossAttnDownBlock2D" else 0 for n, kind in zip(depth, u["down_block_types"], strict=True))
+    end = t["eos_token_id"] if t["eos_token_id"] != 2 else t["vocab_size"] - 1
+    empty = (t["bos_token_id"] if t["bos_token_id"] not in (0, 1) else end - 1, *[end] * (t["max_position_embeddings"] - 1))
+    text = sn.TextEncoder(vocab=t["vocab_size"], context=t["max_position_embeddings"], width=t["hidden_size"], depth=t["num_hidden_layers"], end=end,
+                          heads=t["num_attention_heads"], hidden=t["intermediate_size"], act=t["hidden_act"], eps=t["layer_norm_eps"])
+    unet = sn.UNet(tuple(u["block_out_channels"]), looks=looks, heads=tuple(heads), source=u["cross_attention_dim"], blocks=u["layers_per_block"],
+                   condition=4 * u["block_out_channels"][0], groups=u["norm_num_groups"], eps=u["norm_eps"])
+    if p["timestep_spacing"] not in ("leading", "trailing"):
+        raise ConfigError(f"the scheduler spaces its steps {p['timestep_spacing']!r}; wanted 'leading' or 'trailing'")
+    path = sn.Diffusion(p["num_train_timesteps"], p["beta_start"], p["beta_end"], WORDS[p["beta_schedule"]], p["timestep_spacing"],
+                        p["steps_offset"], "clean" if p["set_alpha_to_one"] else "first")
+    return stable_diffusion(text, unet, u["sample_size"], empty, path, *autoencoder_parts(v), WORDS[p["prediction_type"]])
+
+
+def _there(name: str) -> str:
+    """What the published file calls a tensor."""
+    name = name.replace(".next_size.map.", ".upsamplers.0.conv." if ".up." in name else ".downsamplers.0.conv.")
+    for mine, other in NAMES:
+        name = name.replace(mine, other)
+    return name
+
+
+def _made(name: str) -> Callable[..., torch.Tensor] | None:
+    """Gate and up projection are one matrix there; a linear layer may be a 1 x 1 convolution."""
+    if ".mlp.up." in name or ".mlp.gate." in name:
+        return lambda both: both.chunk(2)[".mlp.gate." in name]
+    linear = "look" in name and name.endswith(("inside.weight", "outside.weight"))
+    return (lambda weight: weight.flatten(1)) if linear else None
+
+
+def autoencoder_rules(spec: sn.Model, prefix: str = "vae.") -> dict[str, Rule]:
+    """Rules of both halves of an autoencoder."""
+    names = spec.build(device="meta").state_dict()
+    return {name: Rule((_there(name).replace("vae.", prefix),)) for name in names if name.startswith(("encoders.pixels.", "heads.pixels."))}
+
+
+def _rules(spec: sn.Model, config: dict[str, Any]) -> dict[str, Rule]:
+    text, theirs = "encoders.text", "text_encoder"
+    names = {f"{text}.{a}": f"{theirs}.embeddings.{b}_embedding.weight" for a, b in (("token.weight", "token"), ("position", "position"))}
+    names |= {f"{text}.stack.norm.weight": f"{theirs}.final_layer_norm.weight", f"{text}.stack.norm.bias": f"{theirs}.final_layer_norm.bias"}
+    names |= stack_names(f"{text}.stack", f"{theirs}.encoder.layers", spec.encoders["text"].depth, CLIP_LAYER)
+    drawn = [name for name in spec.build(device="meta").state_dict() if name.startswith(("decoder.", "fuse.", "heads.image."))]
+    return renamed(names) | {name: Rule((_there(name),), _made(name)) for name in drawn} | autoencoder_rules(spec)
+
+
+def stable_diffusion_15() -> sn.Model:
+    """Stable Diffusion 1.5: 860M parameters of U-Net, 123M of text tower, 84M of autoencoder."""
+    return _spec({"text_encoder": {}, "unet": {}, "vae": {}})
+
+
+def _toy() -> sn.Model:
+    return _spec({
+        "text_encoder": {"vocab_size": 50, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
+                         "max_position_embeddings": 8, "eos_token_id": 49, "bos_token_id": 48},
+        "unet": {"sample_size": 8, "block_out_channels": (8, 16), "cross_attention_dim": 16, "attention_head_dim": 2, "norm_num_groups": 4,
+                 "layers_per_block": 1, "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D")},
+        "vae": {"block_out_channels": (8, 8), "layers_per_block": 1, "norm_num_groups": 4}})
+
+
+def _prompted(samples: Sequence[int], alone: bool = False) -> Batch:
+    """A toy batch of prompts and latents; sample ``i`` is always the same."""
+    draws = [torch.Generator().manual_seed(number) for number in samples]
+    words = torch.stack([torch.cat([torch.tensor([48]), torch.randint(0, 48, (6,), generator=draw), torch.tensor([49])]) for draw in draws])
+    value = torch.stack([torch.randn(4, 8, 8, generator=draw) for draw in draws])
+    none, rows = torch.full((len(value),), -1), torch.arange(len(value))
+    pixels = torch.stack([torch.rand(3, 16, 16, generator=draw) * 2 - 1 for draw in draws])
+    return Batch(media={"text": words, "pixels": pixels}, written={"image": Written(value, rows, none, rows * 0, none, none)}, samples=len(value))
+
+
+PUBLISHED["StableDiffusionPipeline"] = Published(
+    _spec, _rules, lambda name: "counts 0, 1, 2, ..." if name.endswith("position_ids") else None,
+    lambda name: name.replace("text_encoder.text_model.", "text_encoder."))  # later editions of the library leave "text_model" out
+register(Entry(name="stable_diffusion", full=stable_diffusion_15, toy=_toy, batch=_prompted, parameters=1_066_235_307,
+               source="Stable Diffusion 1.5, 2112.10752; stable-diffusion-v1-5/stable-diffusion-v1-5, CreativeML OpenRAIL-M"))

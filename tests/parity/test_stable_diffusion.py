@@ -1,0 +1,105 @@
+"""Stable Diffusion against diffusers: one look, gradients, the autoencoder both ways, and a whole picture, from the folder that it saves itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import pytest
+import torch
+import transformers
+
+import sensorium as sn
+from sensorium.checkpoint import PUBLISHED
+from sensorium.denoise import Solver, draw
+from sensorium.types import Written
+
+from .reference import CLOSE, shaken
+
+SCHEDULE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "clip_sample": False, "set_alpha_to_one": False,
+            "steps_offset": 1}
+
+
+def reference(linear: bool = False, predict: str = "epsilon") -> Any:
+    text = transformers.CLIPTextModel(transformers.CLIPTextConfig(
+        vocab_size=50, hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, max_position_embeddings=8,
+        eos_token_id=49, bos_token_id=48))
+    unet = diffusers.UNet2DConditionModel(
+        sample_size=8, block_out_channels=(8, 16, 16), cross_attention_dim=16, attention_head_dim=(2, 4, 4) if linear else 2, norm_num_groups=4,
+        layers_per_block=2, down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"), use_linear_projection=linear)
+    vae = diffusers.AutoencoderKL(block_out_channels=(8, 16), layers_per_block=2, norm_num_groups=4, latent_channels=4,
+                                  down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2)
+    return diffusers.StableDiffusionPipeline(
+        vae=shaken(vae), text_encoder=shaken(text), tokenizer=None, unet=shaken(unet), safety_checker=None, feature_extractor=None,
+        scheduler=diffusers.DDIMScheduler(**SCHEDULE, prediction_type=predict), requires_safety_checker=False)
+
+
+def both(tmp_path: Path, **options: Any) -> tuple[Any, sn.ModelNet]:
+    theirs = reference(**options)
+    theirs.save_pretrained(tmp_path / "model")
+    return theirs, sn.load(tmp_path / "model")
+
+
+PROMPTS = torch.tensor([[48, 3, 4, 5, 49, 49, 49, 49], [48, 9, 8, 7, 6, 5, 4, 49]])
+EMPTY = torch.tensor([[48, 49, 49, 49, 49, 49, 49, 49]])
+
+
+def batch() -> sn.Batch:
+    value = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    none, rows = torch.full((2,), -1), torch.arange(2)
+    return sn.Batch(media={"text": PROMPTS}, written={"image": Written(value, rows, none, rows * 0, none, none)}, samples=2)
+
+
+@pytest.mark.parametrize("linear", [False, True])
+def test_one_look_and_its_gradients(tmp_path: Path, linear: bool) -> None:
+    theirs, model = both(tmp_path, linear=linear)
+    given, steps = batch(), torch.tensor([10, 951])
+    x = given.written["image"].value_LCHW
+    source = theirs.text_encoder(torch.cat([PROMPTS[:1], EMPTY]))[0]
+    wanted = theirs.unet(x, steps, encoder_hidden_states=source).sample
+    ours = model.write("image", x, steps / 1000, given.written["image"], torch.tensor([True, False]), prompt=model.prompts(given))
+    torch.testing.assert_close(ours, wanted, **CLOSE)
+
+    weigh = torch.randn(wanted.shape, generator=torch.Generator().manual_seed(1))
+    (wanted * weigh).mean().backward()
+    (ours * weigh).mean().backward()
+    grads = {f"{part}.{name}": p.grad for part in ("unet", "text_encoder") for name, p in getattr(theirs, part).named_parameters()}
+    compared = 0
+    for name, rule in PUBLISHED["StableDiffusionPipeline"].rules(model.spec, {}).items():
+        if name.startswith(("encoders.pixels", "heads.pixels")):
+            continue
+        found = grads.get(rule.source[0], grads.get(rule.source[0].replace("text_model.", "")))
+        grad = found if rule.make is None else rule.make(found)
+        scale = max(float(grad.abs().max()), 1e-4)
+        torch.testing.assert_close(model.get_parameter(name).grad / scale, grad / scale, rtol=0, atol=1e-3, msg=lambda m, n=name: f"{n}: {m}")
+        compared += 1
+    assert compared > 150
+
+
+def test_the_autoencoder_both_ways(tmp_path: Path) -> None:
+    theirs, model = both(tmp_path)
+    pixels = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(2)) * 2 - 1
+    with torch.no_grad():
+        kept = theirs.vae.encode(pixels).latent_dist
+        mean, spread = model.encoders["pixels"].moments(pixels)
+        torch.testing.assert_close(mean, kept.mean, **CLOSE)
+        torch.testing.assert_close(spread, kept.logvar, **CLOSE)
+        latents = model.encoders["pixels"].latents(pixels)
+        torch.testing.assert_close(latents, kept.mean * 0.18215, **CLOSE)
+        torch.testing.assert_close(model.heads["pixels"](latents), theirs.vae.decode(latents / 0.18215).sample, **CLOSE)
+
+
+@pytest.mark.parametrize("predict", ["epsilon", "v_prediction"])
+def test_a_whole_picture_from_the_same_noise(tmp_path: Path, predict: str) -> None:
+    theirs, model = both(tmp_path, predict=predict)
+    noise = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(4))
+    with torch.no_grad():
+        source, empty = theirs.text_encoder(PROMPTS)[0], theirs.text_encoder(EMPTY)[0].expand(2, -1, -1)
+        wanted = theirs(prompt_embeds=source, negative_prompt_embeds=empty, latents=noise, num_inference_steps=8, guidance_scale=5.0,
+                        output_type="latent").images
+        pixels = theirs.vae.decode(wanted / 0.18215).sample
+    ours = draw(model, batch(), Solver("ddim", steps=8, guidance=5.0, interval=(0.0, 1.0)), noise_LCHW=noise)
+    torch.testing.assert_close(ours, wanted, rtol=1e-3, atol=1e-3 * float(wanted.abs().max()))
+    torch.testing.assert_close(model.heads["pixels"](ours), pixels, rtol=1e-3, atol=1e-3 * float(pixels.abs().max()))

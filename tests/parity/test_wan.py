@@ -1,0 +1,110 @@
+"""Wan 2.1 against diffusers: the tower, one look and its gradients, the causal autoencoder both ways, and a whole video from the same noise."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import diffusers
+import pytest
+import torch
+import transformers
+
+import sensorium as sn
+from sensorium.checkpoint import PUBLISHED
+from sensorium.denoise import Solver, draw
+from sensorium.types import Written
+
+from .reference import CLOSE, shaken
+
+WORDS = torch.tensor([[5, 6, 7, 8, 1, *[0] * 507], [9, 4, 1, *[0] * 509]])
+
+
+def reference() -> Any:
+    tower = transformers.UMT5EncoderModel(transformers.UMT5Config(
+        vocab_size=40, d_model=48, d_kv=8, d_ff=64, num_layers=2, num_heads=4, feed_forward_proj="gated-gelu"))
+    transformer = diffusers.WanTransformer3DModel(num_attention_heads=2, attention_head_dim=16, in_channels=4, out_channels=4, text_dim=48,
+                                                  ffn_dim=48, num_layers=2)
+    vae = diffusers.AutoencoderKLWan(base_dim=4, z_dim=4, dim_mult=[1, 2, 2], num_res_blocks=1, temperal_downsample=[False, True],
+                                     latents_mean=[0.1, -0.2, 0.3, 0.4], latents_std=[1.5, 0.8, 1.1, 2.0])
+    scheduler = diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0)
+    return diffusers.WanPipeline(tokenizer=None, text_encoder=shaken(tower), vae=shaken(vae), scheduler=scheduler, transformer=shaken(transformer))
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, sn.ModelNet]:
+    theirs, folder = reference(), tmp_path_factory.mktemp("wan")
+    theirs.save_pretrained(folder)
+    return theirs, sn.load(folder)
+
+
+def said(theirs: Any, words: torch.Tensor) -> torch.Tensor:
+    """The tower's features, zeros where padding was."""
+    kept = words != 0
+    return theirs.text_encoder(words, kept.long()).last_hidden_state * kept[..., None]
+
+
+def batch() -> sn.Batch:
+    value = torch.randn(2, 4, 3, 4, 6, generator=torch.Generator().manual_seed(0))
+    none, rows = torch.full((2,), -1), torch.arange(2)
+    return sn.Batch(media={"text": WORDS}, written={"video": Written(value, rows, none, rows * 0, none, none)}, samples=2)
+
+
+def test_one_look_and_its_gradients(both: tuple[Any, sn.ModelNet]) -> None:
+    theirs, model = both
+    given, level = batch(), torch.tensor([0.2, 0.95])
+    x = given.written["video"].value_LCHW
+    source = said(theirs, WORDS)
+    wanted = -theirs.transformer(x, timestep=level * 1000, encoder_hidden_states=source).sample
+    ours = model.write("video", x, level, given.written["video"], torch.tensor([True, True]), prompt=model.prompts(given))
+    torch.testing.assert_close(ours, wanted, **CLOSE)
+
+    weigh = torch.randn(wanted.shape, generator=torch.Generator().manual_seed(1))
+    (wanted * weigh).mean().backward()
+    (ours * weigh).mean().backward()
+    grads = {f"{part}.{name}": p.grad for part in ("transformer", "text_encoder") for name, p in getattr(theirs, part).named_parameters()}
+    compared = 0
+    for name, rule in PUBLISHED["WanPipeline"].rules(model.spec, {}).items():
+        if name.startswith(("encoders.pixels", "heads.pixels")):
+            continue
+        found = grads[rule.source[0]]
+        grad = found if rule.make is None else rule.make(found)
+        scale = max(float(grad.abs().max()), 1e-4)
+        torch.testing.assert_close(model.get_parameter(name).grad / scale, grad / scale, rtol=0, atol=1e-3, msg=lambda m, n=name: f"{n}: {m}")
+        compared += 1
+    assert compared > 90
+
+
+@pytest.mark.parametrize("frames", [1, 5, 9])
+def test_the_autoencoder_both_ways_is_causal(both: tuple[Any, sn.ModelNet], frames: int) -> None:
+    theirs, model = both
+    theirs.vae.register_to_config(scale_factor_temporal=2)
+    video = torch.rand(1, 3, frames, 8, 12, generator=torch.Generator().manual_seed(2)) * 2 - 1
+    with torch.no_grad():
+        mean, spread = model.encoders["pixels"].moments(video)
+        kept = theirs.vae.encode(video).latent_dist
+        torch.testing.assert_close(mean, kept.mean, **CLOSE)
+        torch.testing.assert_close(spread, kept.logvar, **CLOSE)
+        decoded = model.heads["pixels"](model.encoders["pixels"].latents(video))
+        torch.testing.assert_close(decoded, theirs.vae.decode(kept.mean).sample, **CLOSE)
+        assert decoded.shape == video.shape
+        changed = video.clone()
+        changed[:, :, -1] = 0
+        torch.testing.assert_close(model.encoders["pixels"].moments(changed)[0][:, :, :-1], mean[:, :, :-1])
+
+
+def test_a_whole_video_from_the_same_noise(both: tuple[Any, sn.ModelNet]) -> None:
+    theirs, model = both
+    noise = torch.randn(2, 4, 3, 4, 6, generator=torch.Generator().manual_seed(4))
+    scheduler = diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0)
+    stops = model.spec.objectives[0].path.stops(5)
+    scheduler.set_timesteps(sigmas=[1 - step / 5 for step in range(5)])
+    torch.testing.assert_close(torch.tensor([stop.level for stop in stops]), scheduler.sigmas)
+    empty = torch.tensor([model.spec.fuse["prompt"].empty["text"]] * 2)
+    x = noise
+    with torch.no_grad():
+        known, unknown = said(theirs, WORDS), said(theirs, empty)
+        for step in scheduler.timesteps:
+            a, b = (theirs.transformer(x, timestep=step.expand(2), encoder_hidden_states=source).sample for source in (known, unknown))
+            x = scheduler.step(b + 4.0 * (a - b), step, x).prev_sample
+    ours = draw(model, batch(), Solver("euler", steps=5, guidance=4.0, interval=(0.0, 1.0)), "video", noise_LCHW=noise)
+    torch.testing.assert_close(ours, x, rtol=1e-3, atol=1e-3 * float(x.abs().max()))

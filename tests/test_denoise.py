@@ -1,0 +1,110 @@
+"""Walks from noise: where stops are, what changed media keep, how forecasts continue what was seen; and the two players of a GAN."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import sensorium as sn
+from sensorium.denoise import Change, Forecast, Solver, draw, walk
+from sensorium.paths import Diffusion, Stop, Straight, apart
+from sensorium.zoo import ENTRIES
+from sensorium.zoo.gan import dcgan, dcgan_weights
+
+
+@pytest.mark.parametrize(
+    "path", [Straight(), Straight(shift=3.0, told="noise"), Diffusion(), Diffusion(curve="cosine", spacing="trailing", ends="first")])
+def test_stops_lead_from_noise_to_clean(path: Straight | Diffusion) -> None:
+    stops = path.stops(12)
+    assert len(stops) == 13 and all(a.level > b.level and a.signal < b.signal for a, b in zip(stops[:-1], stops[1:], strict=True))
+    assert stops[0].level > 0.95 and stops[-1].level < 0.02
+    signal, level = path.at(torch.tensor([stop.time for stop in stops[:-1]]))
+    torch.testing.assert_close(signal, torch.tensor([stop.signal for stop in stops[:-1]]), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(level, torch.tensor([stop.level for stop in stops[:-1]]), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("predict", ["noise", "sample", "turn", "velocity"])
+def test_every_prediction_tells_the_same_apart(predict: str) -> None:
+    clean, noise = torch.randn(2, 3, 4, 4), torch.randn(2, 3, 4, 4)
+    stop = Diffusion().stops(10)[4]
+    said = {"noise": noise, "sample": clean, "velocity": clean - noise, "turn": stop.signal * noise - stop.level * clean}[predict]
+    for found, wanted in zip(apart(said, stop.signal * clean + stop.level * noise, stop, predict), (clean, noise), strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["euler", "heun", "dpm++", "ddpm"])
+def test_a_model_that_knows_the_picture_ends_at_it(kind: str) -> None:
+    wanted = torch.randn(1, 3, 4, 4, generator=torch.Generator().manual_seed(1))
+    look = lambda x, stop: apart(wanted, x, stop, "sample")  # noqa: E731
+    for path in (Straight(), Diffusion()):
+        last = list(walk(look, path, Solver(kind, steps=8), torch.randn(1, 3, 4, 4), lambda: torch.randn(1, 3, 4, 4)))[-1][1]
+        torch.testing.assert_close(last, wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_a_forecast_of_what_changes_evenly_is_near_and_looks_less() -> None:
+    slope = torch.randn(1, 3, 4, 4, generator=torch.Generator().manual_seed(2))
+
+    def look(x: torch.Tensor, stop: Stop) -> tuple[torch.Tensor, torch.Tensor]:
+        clean = slope * stop.clean
+        return clean, (x - stop.signal * clean) / stop.level
+
+    noise = torch.randn(1, 3, 4, 4, generator=torch.Generator().manual_seed(3))
+    whole = list(walk(look, Straight(), Solver(steps=20), noise))[-1][1]
+    forecast = Forecast(look, every=4, order=2)
+    fewer = list(walk(forecast, Straight(), Solver(steps=20), noise))[-1][1]
+    assert forecast.looks == 7
+    assert float((fewer - whole).norm()) < 0.05 * float(whole.norm())
+    repeated = list(walk(Forecast(look, every=4, order=0), Straight(), Solver(steps=20), noise))[-1][1]
+    assert float((fewer - whole).norm()) < float((repeated - whole).norm())
+
+
+def test_changed_pictures_keep_what_is_masked_and_all_of_it_at_strength_0() -> None:
+    entry = ENTRIES["stable_diffusion"]
+    model, batch, solver = entry.toy().build(seed=0).eval(), entry.batch([0, 1]), Solver("ddim", steps=6)
+    clean = batch.written["image"].value_LCHW
+    assert torch.equal(draw(model, batch, solver, change=Change(strength=0.0)), clean)
+    mask = torch.zeros(2, 1, 8, 8)
+    mask[:, :, :4] = 1
+    out = draw(model, batch, solver, change=Change(strength=1.0, mask_L1HW=mask))
+    end = model.spec.objectives[0].path.stops(6)[-1]
+    assert float((out[:, :, 4:] - end.signal * clean[:, :, 4:]).abs().max()) < 5 * end.level + 1e-5  # but for the first step's noise
+    assert not torch.allclose(out[:, :, :4], clean[:, :, :4], atol=0.1)
+    with pytest.raises(sn.ConfigError, match="strength"):
+        Change(strength=1.5)
+
+
+def test_the_players_move_only_their_own_weights_and_the_critic_learns() -> None:
+    model = dcgan(8, 4, 2).build(seed=0).train()
+    batch = ENTRIES["gan"].batch(range(8))
+    batch.written["image"].value_LCHW[:] = 0.7
+    critic = {name for name, _ in model.named_parameters() if name.startswith("heads.critic")}
+    for player in ("generator", "critic"):
+        model.zero_grad()
+        model.losses(batch, torch.Generator().manual_seed(0))[player].backward()
+        moved = {name for name, value in model.named_parameters() if value.grad is not None}
+        assert moved == (critic if player == "critic" else {name for name, _ in model.named_parameters()} - critic)
+    optimizer = torch.optim.Adam([value for name, value in model.named_parameters() if name in critic], 1e-3)
+    losses = []
+    for step in range(20):
+        optimizer.zero_grad()
+        loss = model.losses(batch, torch.Generator().manual_seed(step))["critic"]
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_published_faces_stand_under_our_names() -> None:
+    model = dcgan(8, 4, 2).build(seed=0)
+    layers: list[torch.nn.Module] = []
+    for layer, norm in zip(model.decoder.maps, model.decoder.norms, strict=True):
+        layers += [layer, norm, torch.nn.ReLU()]
+    theirs = torch.nn.Sequential(*layers, model.heads["image"].map, torch.nn.Tanh()).eval()
+    state = {f"main.{name}": value.clone() for name, value in theirs.state_dict().items()}
+    noise = torch.randn(3, 8, generator=torch.Generator().manual_seed(0))
+    wanted = theirs(noise[:, :, None, None])
+    other = dcgan(8, 4, 2).build(seed=1).eval()
+    found = dcgan_weights(state)
+    missing, unexpected = other.load_state_dict(found, strict=False)
+    assert not unexpected and all(name.startswith("heads.critic") for name in missing)
+    torch.testing.assert_close(other.imagine(noise), wanted)
