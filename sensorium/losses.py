@@ -148,8 +148,9 @@ def _reconstruct(objective: Any, step: _Step) -> torch.Tensor | None:
         z = objective.draw(mean, spread, step.generator)
         return objective(pixels, model.heads["pixels"](net.scaled(z)), mean, spread, None)
     codes = model.heads[objective.spec.modality]
-    pattern = codes.table(codes.nearest(mean)).transpose(1, 2).unflatten(2, mean.shape[2:])
-    through = mean + (codes.latents(codes.nearest(mean)) - mean).detach()
+    code_LP = codes.nearest(mean)
+    pattern = codes.table(code_LP).transpose(1, 2).unflatten(2, mean.shape[2:])
+    through = mean + (codes.latents(code_LP) - mean).detach()
     return objective(pixels, model.heads["pixels"](through), mean, None, pattern)
 
 

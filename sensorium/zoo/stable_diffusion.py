@@ -104,10 +104,10 @@ def _made(name: str) -> Callable[..., torch.Tensor] | None:
     return (lambda weight: weight.flatten(1)) if linear else None
 
 
-def autoencoder_rules(spec: sn.Model, prefix: str = "vae.") -> dict[str, Rule]:
+def autoencoder_rules(spec: sn.Model) -> dict[str, Rule]:
     """Rules of both halves of an autoencoder."""
     names = spec.build(device="meta").state_dict()
-    return {name: Rule((_there(name).replace("vae.", prefix),)) for name in names if name.startswith(("encoders.pixels.", "heads.pixels."))}
+    return {name: Rule((_there(name),)) for name in names if name.startswith(("encoders.pixels.", "heads.pixels."))}
 
 
 def _rules(spec: sn.Model, config: dict[str, Any]) -> dict[str, Rule]:
@@ -115,8 +115,8 @@ def _rules(spec: sn.Model, config: dict[str, Any]) -> dict[str, Rule]:
     names = {f"{text}.{a}": f"{theirs}.embeddings.{b}_embedding.weight" for a, b in (("token.weight", "token"), ("position", "position"))}
     names |= {f"{text}.stack.norm.weight": f"{theirs}.final_layer_norm.weight", f"{text}.stack.norm.bias": f"{theirs}.final_layer_norm.bias"}
     names |= stack_names(f"{text}.stack", f"{theirs}.encoder.layers", spec.encoders["text"].depth, CLIP_LAYER)
-    drawn = [name for name in spec.build(device="meta").state_dict() if name.startswith(("decoder.", "fuse.", "heads.image."))]
-    return renamed(names) | {name: Rule((_there(name),), _made(name)) for name in drawn} | autoencoder_rules(spec)
+    rest = [name for name in spec.build(device="meta").state_dict() if not name.startswith(f"{text}.")]
+    return renamed(names) | {name: Rule((_there(name),), _made(name)) for name in rest}
 
 
 def stable_diffusion_15() -> sn.Model:

@@ -14,6 +14,7 @@ import transformers
 from safetensors import safe_open
 
 import sensorium as sn
+from sensorium.checkpoint import PUBLISHED
 from sensorium.generate import Sampling, continue_text
 
 CLOSE = dict(rtol=1e-4, atol=2e-5)  # float32, two orders of summing
@@ -105,3 +106,22 @@ def assert_same_generation(theirs: Any, folder: Path, packer: sn.Packer, samples
     prompts = [parts[:-1] for parts in samples]
     batch = packer.pack([packer.segment(parts) for parts in prompts], alone=True)
     assert_same_answers(sn.load(saved(theirs, folder)), theirs, batch, [given(parts, answer=False) for parts in prompts], end, 10)
+
+
+def assert_gradients_by_rule(ours: sn.ModelNet, kind: str, pipeline: Any, parts: Sequence[str]) -> int:
+    """Every gradient against what the rules of layout ``kind`` make of the reference's, but for the autoencoder; how many there were.
+
+    Args:
+        pipeline: of diffusers; its ``parts`` have gradients.
+    """
+    grads = {f"{part}.{name}": p.grad for part in parts for name, p in getattr(pipeline, part).named_parameters()}
+    tables, compared = dict(ours.named_buffers()), 0
+    for name, rule in PUBLISHED[kind].rules(ours.spec, {}).items():
+        if name.startswith(("encoders.pixels", "heads.pixels")) or name in tables:
+            continue
+        found = grads[rule.source[0] if rule.source[0] in grads else rule.source[0].replace(".text_model", "")]
+        grad = found if rule.make is None else rule.make(found)
+        scale = max(float(grad.abs().max()), 1e-4)
+        torch.testing.assert_close(ours.get_parameter(name).grad / scale, grad / scale, rtol=0, atol=1e-3, msg=lambda m, n=name: f"{n}: {m}")
+        compared += 1
+    return compared

@@ -11,11 +11,10 @@ import torch
 import transformers
 
 import sensorium as sn
-from sensorium.checkpoint import PUBLISHED
 from sensorium.denoise import Solver, draw
 from sensorium.zoo.stable_diffusion_3 import _prompted
 
-from .reference import CLOSE, shaken
+from .reference import CLOSE, assert_gradients_by_rule, shaken
 
 
 def reference(newer: bool = False) -> Any:
@@ -74,21 +73,8 @@ def test_one_look_and_its_gradients(tmp_path: Path, newer: bool) -> None:
     weigh = torch.randn(wanted.shape, generator=torch.Generator().manual_seed(1))
     (wanted * weigh).mean().backward()
     (ours * weigh).mean().backward()
-    grads = {f"{part}.{name}": p.grad for part in ("transformer", "text_encoder", "text_encoder_2", "text_encoder_3")
-             for name, p in getattr(theirs, part).named_parameters()}
-    compared = 0
-    for name, rule in PUBLISHED["StableDiffusion3Pipeline"].rules(model.spec, {}).items():
-        if name.startswith(("encoders.pixels", "heads.pixels")) or name == "heads.image.position":
-            continue
-        found = grads.get(rule.source[0], grads.get(rule.source[0].replace(".text_model", "")))
-        mine = model.get_parameter(name).grad
-        if found is None and mine is None:
-            continue  # what only the whole reads
-        grad = found if rule.make is None else rule.make(found)
-        scale = max(float(grad.abs().max()), 1e-4)
-        torch.testing.assert_close(mine / scale, grad / scale, rtol=0, atol=1e-3, msg=lambda m, n=name: f"{n}: {m}")
-        compared += 1
-    assert compared > 100
+    parts = ("transformer", "text_encoder", "text_encoder_2", "text_encoder_3")
+    assert assert_gradients_by_rule(model, "StableDiffusion3Pipeline", theirs, parts) > 100
 
 
 def test_a_whole_picture_from_the_same_noise(tmp_path: Path) -> None:

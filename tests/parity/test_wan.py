@@ -10,11 +10,10 @@ import torch
 import transformers
 
 import sensorium as sn
-from sensorium.checkpoint import PUBLISHED
 from sensorium.denoise import Solver, draw
 from sensorium.types import Written
 
-from .reference import CLOSE, shaken
+from .reference import CLOSE, assert_gradients_by_rule, shaken
 
 WORDS = torch.tensor([[5, 6, 7, 8, 1, *[0] * 507], [9, 4, 1, *[0] * 509]])
 
@@ -61,17 +60,7 @@ def test_one_look_and_its_gradients(both: tuple[Any, sn.ModelNet]) -> None:
     weigh = torch.randn(wanted.shape, generator=torch.Generator().manual_seed(1))
     (wanted * weigh).mean().backward()
     (ours * weigh).mean().backward()
-    grads = {f"{part}.{name}": p.grad for part in ("transformer", "text_encoder") for name, p in getattr(theirs, part).named_parameters()}
-    compared = 0
-    for name, rule in PUBLISHED["WanPipeline"].rules(model.spec, {}).items():
-        if name.startswith(("encoders.pixels", "heads.pixels")):
-            continue
-        found = grads[rule.source[0]]
-        grad = found if rule.make is None else rule.make(found)
-        scale = max(float(grad.abs().max()), 1e-4)
-        torch.testing.assert_close(model.get_parameter(name).grad / scale, grad / scale, rtol=0, atol=1e-3, msg=lambda m, n=name: f"{n}: {m}")
-        compared += 1
-    assert compared > 90
+    assert assert_gradients_by_rule(model, "WanPipeline", theirs, ("transformer", "text_encoder")) > 90
 
 
 @pytest.mark.parametrize("frames", [1, 5, 9])
