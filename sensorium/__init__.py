@@ -19,17 +19,19 @@ from sensorium.encoders import AudioEncoder, LabelEncoder, MobileEncoder, TextEn
 from sensorium.encoders_looks import Looks
 from sensorium.encoders_native import NativeEncoder
 from sensorium.encoders_relative import RelativeEncoder
-from sensorium.engine import Codecs, draw_images, embed, respond, stream, write_texts
+from sensorium.engine import Codecs, draw_images, draw_videos, embed, respond, stream, write_texts
 from sensorium.fuse import Condition, CrossAttend, Prompt, Splice
+from sensorium.fuse_motion import Motion
 from sensorium.gan import Adversarial, Critic, Grow, Pixels
 from sensorium.heads import Classes, Lookahead, Tokens, Unit
 from sensorium.heads_codes import Codes
-from sensorium.heads_flow import ConvFlow, Flow, VideoFlow
+from sensorium.heads_flow import ConvFlow, Flow, FrameFlow, VideoFlow
 from sensorium.layers.experts import Experts
 from sensorium.layers.mla import Latent
 from sensorium.layers.stack import Stack
 from sensorium.model import Model, ModelNet
 from sensorium.objectives import Ahead, Balance, Classify, Contrastive, NextCode, NextToken
+from sensorium.objectives_ctc import Ctc
 from sensorium.objectives_denoise import Denoise, FlowMatching
 from sensorium.objectives_pixels import Reconstruct
 from sensorium.objectives_spell import Spell

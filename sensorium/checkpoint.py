@@ -2,6 +2,7 @@
 
     folder/model.json          the spec
     folder/weights.safetensors every tensor by its path in the model
+    folder/weights-*.safetensors   further tensors, of parts that were added later
     folder/codecs.json, tokenizer.json, card.json   how raw values become arrays, and what the weights are
 
 A published model's files are read by ``formats.read_published``; a :class:`Published` entry of the zoo says how its tensors become ours.
@@ -135,7 +136,7 @@ def load(folder: str | Path, dtype: torch.dtype = torch.float32, report: Coverag
             spec = from_json((folder / "model.json").read_text(encoding="utf-8"))
         except ConfigError as error:
             raise CheckpointError(f"{folder.name}/model.json: {error}") from error
-        tensors = read_tensors(folder / "weights.safetensors")
+        tensors = _own_tensors(folder)
         rules = {name: Rule((name,)) for name in spec.build(device="meta").state_dict()}
         ignored = _nothing_ignored
     else:
@@ -153,6 +154,17 @@ def load(folder: str | Path, dtype: torch.dtype = torch.float32, report: Coverag
     _fill(model, tensors, rules, ignored, report, dtype)
     model.folder, model.spec = folder, spec.owned()
     return model.eval()
+
+
+def _own_tensors(folder: Path) -> dict[str, torch.Tensor]:
+    """All tensors of a folder of ours, from its one file or several."""
+    tensors = read_tensors(folder / "weights.safetensors")
+    for path in sorted(folder.glob("weights-*.safetensors")):
+        more = read_tensors(path)
+        if twice := sorted(set(tensors) & set(more)):
+            raise CheckpointError(f"{path.name} holds {twice[0]}, which another file of {folder.name} holds too; remove one of them")
+        tensors |= more
+    return tensors
 
 
 def _nothing_ignored(name: str) -> str | None:

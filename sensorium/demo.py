@@ -15,7 +15,7 @@ from sensorium.files import write_file
 from sensorium.memory import Memory, pictures_in
 from sensorium.page import Page, image_data
 
-__all__ = ["make_demo"]
+__all__ = ["examples", "make_demo"]
 
 QUESTIONS = ("What is this?", "这是什么？")
 SEARCHES = ("something to eat", "animal", "吃的东西", "a house", "在水里")
@@ -34,12 +34,12 @@ def make_demo(folder: Path, model: sn.ModelNet, name: str, console: Console, pic
     """
     begin = time.perf_counter()
     folder.mkdir(parents=True, exist_ok=True)
-    pictures = pictures or _examples()
+    pictures = pictures or examples() / "pictures"
     paths, page = pictures_in(pictures), Page()
     _name(page, model, paths, console)
     _find(page, model, name, paths, folder, console)
     _draw(page, model, folder, console)
-    look(page, _examples().parent, console)
+    look(page, examples(), console)
     talk(page, folder, paths[0], console)
     seconds = time.perf_counter() - begin
     size = sum(p.numel() for p in model.parameters()) / 1e6
@@ -50,11 +50,16 @@ def make_demo(folder: Path, model: sn.ModelNet, name: str, console: Console, pic
     return folder / "index.html"
 
 
-def _examples() -> Path:
-    for place in (Path("examples/pictures"), Path(__file__).parent.parent / "examples" / "pictures"):
-        if place.is_dir():
+def examples() -> Path:
+    """The folder of examples.
+
+    Raises:
+        MediaError: it is not here.
+    """
+    for place in (Path("examples"), Path(__file__).parent.parent / "examples"):
+        if (place / "pictures").is_dir():
             return place
-    raise sn.MediaError("examples/pictures is missing; run the demo in the project's folder")
+    raise sn.MediaError("examples/pictures is missing; run this in the project's folder")
 
 
 def _name(page: Page, model: sn.ModelNet, paths: list[Path], console: Console) -> None:

@@ -203,9 +203,10 @@ class Desk:
         parts = [item for value in values for item in self.arrays(value)]
         if self.codecs.start and want == "text":
             parts.insert(0, Arrays("text", [self.codecs.text.special(self.codecs.start)]))
-        if want == "image":
-            head = self.spec.heads["image"]
-            parts.append(Arrays("image", torch.zeros(head.channels, head.size, head.size), target=True))
+        if want in ("image", "video"):
+            head = self.spec.heads[want]
+            length = () if want == "image" else (head.frames,)
+            parts.append(Arrays(want, torch.zeros(head.channels, *length, head.size, head.size), target=True))
         return self.packer.segment(parts, answer=want == "text")
 
     def prompt(self, messages: Sequence[Message], want: str) -> Segment:

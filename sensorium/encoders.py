@@ -159,12 +159,13 @@ class MobileEncoderNet(nn.Module):
 
 @dataclass(frozen=True, repr=False)
 class AudioEncoder(Spec):
-    """A transformer over the spectrogram of a sound: two convolutions, of which the second halves the frames, and fixed sinusoids as places.
+    """A transformer over the spectrogram of a sound: two convolutions that thin the frames out, and fixed sinusoids as places.
 
     Args:
         mels: M, mel bins of a frame.
         frames: longest sound; Whisper's is 3,000 frames, a hundred a second.
         width, depth, heads, hidden: of the transformer; keys have no bias.
+        strides: of the two convolutions; Whisper halves the frames once.
 
     Source: Whisper (2212.04356), section 2.2.
     """
@@ -176,11 +177,17 @@ class AudioEncoder(Spec):
     depth: int
     heads: int
     hidden: int | None = None
+    strides: tuple[int, int] = (1, 2)
+
+    @property
+    def thinning(self) -> int:
+        """Frames for each position in the output."""
+        return self.strides[0] * self.strides[1]
 
     @property
     def patches(self) -> int:
         """Positions in the output."""
-        return self.frames // 2
+        return self.frames // self.thinning
 
     @property
     def stack(self) -> Stack:
@@ -188,8 +195,8 @@ class AudioEncoder(Spec):
         return Stack(self.width, self.depth, self.heads, hidden=self.hidden, key_bias=False)
 
     def check(self) -> list[str]:
-        odd = self.frames % 2 or self.width % 2
-        return [f"frames {self.frames} and width {self.width} are halved; wanted even numbers"] if odd else []
+        odd = self.frames % self.thinning or self.width % 2
+        return [f"frames {self.frames} are divided by {self.thinning} and width {self.width} by 2; wanted multiples of these"] if odd else []
 
     def build(self) -> AudioEncoderNet:
         return AudioEncoderNet(self)
@@ -201,16 +208,16 @@ class AudioEncoderNet(nn.Module):
     def __init__(self, spec: AudioEncoder) -> None:
         super().__init__()
         self.spec = spec
-        self.first = nn.Conv1d(spec.mels, spec.width, 3, padding=1)
-        self.second = nn.Conv1d(spec.width, spec.width, 3, stride=2, padding=1)
+        self.first = nn.Conv1d(spec.mels, spec.width, 3, stride=spec.strides[0], padding=1)
+        self.second = nn.Conv1d(spec.width, spec.width, 3, stride=spec.strides[1], padding=1)
         self.stack = spec.stack.build()
 
     def forward(self, mel_BMF: torch.Tensor) -> Features:
         """Encode log-mel spectrograms of the spec's number of frames, or fewer."""
         shape = tuple(mel_BMF.shape)
-        if len(shape) != 3 or shape[1] != self.spec.mels or not 0 < shape[2] <= self.spec.frames or shape[2] % 2:
-            raise ShapeError(f"the audio encoder got {shape}, wanted (B, {self.spec.mels}, F) with F even and at most {self.spec.frames}; "
-                             "cut the sound into pieces")
+        if len(shape) != 3 or shape[1] != self.spec.mels or not 0 < shape[2] <= self.spec.frames or shape[2] % self.spec.thinning:
+            raise ShapeError(f"the audio encoder got {shape}, wanted (B, {self.spec.mels}, F) with F a multiple of {self.spec.thinning} and at "
+                             f"most {self.spec.frames}; cut the sound into pieces")
         x_BPD = F.gelu(self.second(F.gelu(self.first(mel_BMF)))).transpose(1, 2)
         cosine, sine = sinusoids(torch.arange(x_BPD.shape[1], device=x_BPD.device), self.spec.width, shift=1).chunk(2, dim=-1)
         return Features(self.stack(x_BPD + torch.cat([sine, cosine], dim=-1).to(x_BPD.dtype)))

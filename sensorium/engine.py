@@ -3,7 +3,7 @@
     embed     values -> points in the shared space
     respond   a whole reply
     stream    the same reply as it happens
-    write_texts, draw_images   many prompts at once
+    write_texts, draw_images, draw_videos   many prompts at once
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 
@@ -20,9 +21,9 @@ from sensorium.denoise import Solver, draw, stream_draw
 from sensorium.desk import Codecs, Desk, Value, codecs_of
 from sensorium.generate import Sampling, Stops, continue_text, stream_text
 from sensorium.model import ModelNet
-from sensorium.types import MODALITIES, Batch, ConfigError, Delta, Image, Message, ModalityError, Reply, Request, Text, user
+from sensorium.types import MODALITIES, Batch, ConfigError, Delta, Image, Message, ModalityError, Reply, Request, Text, Video, user
 
-__all__ = ["Codecs", "codecs_of", "constraints_of", "draw_images", "embed", "respond", "sampling_of", "stream", "tell", "write_texts"]
+__all__ = ["Codecs", "codecs_of", "constraints_of", "draw_images", "draw_videos", "embed", "respond", "sampling_of", "stream", "tell", "write_texts"]
 
 
 @torch.inference_mode()
@@ -79,18 +80,52 @@ def write_texts(model: ModelNet, prompts: Sequence[Sequence[Value] | Sequence[Me
 
 
 def draw_images(model: ModelNet, prompts: Sequence[Sequence[Value]], solver: Solver | None = None, codecs: Codecs | None = None,
-                chunk: int = 32) -> list[Image]:
-    """Draw many prompts, ``chunk`` at a time; prompt i starts from the noise of seed + i whatever the chunk."""
+                chunk: int = 32, best_of: int = 1) -> list[Image]:
+    """Draw many prompts, ``chunk`` at a time; prompt i starts from the noise of seed + i whatever the chunk.
+
+    Args:
+        best_of: each is drawn so many times, and that one kept which the model itself finds nearest to its prompt in the shared space.
+    """
+    return _draw_many(model, prompts, "image", solver, codecs, chunk, best_of)
+
+
+def draw_videos(model: ModelNet, prompts: Sequence[Sequence[Value]], solver: Solver | None = None, codecs: Codecs | None = None,
+                chunk: int = 8, best_of: int = 1) -> list[Video]:
+    """As :func:`draw_images`, moving."""
+    return _draw_many(model, prompts, "video", solver, codecs, chunk, best_of)
+
+
+def _draw_many(model: ModelNet, prompts: Sequence[Sequence[Value]], want: str, solver: Solver | None, codecs: Codecs | None, chunk: int,
+               best_of: int) -> list[Any]:
     desk = Desk(model, codecs)
-    _check_want(model, "image")
-    solver = solver or Solver()
-    out: list[Image] = []
+    _check_want(model, want)
+    solver, out = solver or Solver(), []
     for start in range(0, len(prompts), chunk):
-        some = prompts[start : start + chunk]
-        batch = desk.packer.pack([desk.segment(p, "image") for p in some], alone=True)
-        pictures = draw(model, batch, replace(solver, seed=solver.seed + start))
-        out += [desk.codecs.image.decode(picture) for picture in pictures]
+        segments = [desk.segment(p, want) for p in prompts[start : start + chunk]]
+        made = _best_drawn(desk, desk.packer.pack(segments, alone=True), replace(solver, seed=solver.seed + start), want, best_of)
+        out += [vars(desk.codecs)[want].decode(one) for one in made]
     return out
+
+
+def _best_drawn(desk: Desk, batch: Batch, solver: Solver, want: str, best_of: int) -> torch.Tensor:
+    """Of ``best_of`` drawings of each prompt, the one nearest to it in the shared space."""
+    best, nearness = draw(desk.model, batch, solver, want), None
+    for number in range(1, best_of):
+        nearness = _nearness(desk, batch, best, want) if nearness is None else nearness
+        again = draw(desk.model, batch, replace(solver, seed=solver.seed + 1_000_003 * number), want)
+        better = (near := _nearness(desk, batch, again, want)) > nearness
+        best, nearness = torch.where(better.reshape(-1, *[1] * (best.dim() - 1)), again, best), torch.maximum(near, nearness)
+    return best
+
+
+@torch.inference_mode()
+def _nearness(desk: Desk, batch: Batch, drawn: torch.Tensor, want: str) -> torch.Tensor:
+    """Cosine of each drawing with its prompt, (L,)."""
+    model, codec = desk.model, vars(desk.codecs)[want]
+    if "embed" not in model.heads or want not in model.spec.reads:
+        raise ModalityError(f"best_of needs a model with a shared space that reads {want} as well as it writes it; leave it out")
+    asked = model.embedding(model.read(batch), batch.written[want].state_L)
+    return (embed(model, [codec.decode(one) for one in drawn], desk.codecs).to(asked) * asked).sum(dim=-1)
 
 
 def respond(model: ModelNet, request: Request, codecs: Codecs | None = None) -> Reply:
@@ -117,7 +152,7 @@ def stream(model: ModelNet, request: Request, codecs: Codecs | None = None) -> I
         raise ConfigError("the request is empty; give it a text or a picture")
     for want in request.want:
         batch = desk.packer.pack([desk.prompt(request.messages, want)], alone=True)
-        yield from _text(desk, batch, request) if want == "text" else _image(desk, batch, request)
+        yield from _text(desk, batch, request) if want == "text" else _drawn(desk, batch, request, want)
 
 
 def _check_want(model: ModelNet, want: str) -> None:
@@ -169,12 +204,16 @@ def _text(desk: Desk, batch: Batch, request: Request) -> Iterator[Delta]:
     return tell(desk, tokens, request, constraints)
 
 
-def _image(desk: Desk, batch: Batch, request: Request) -> Iterator[Delta]:
+def _drawn(desk: Desk, batch: Batch, request: Request, want: str) -> Iterator[Delta]:
+    """A picture or a video step by step, with previews; of several tries only the best comes whole."""
     solver = Solver(steps=request.steps, guidance=request.guidance, seed=request.seed)
-    for done, picture in enumerate(stream_draw(desk.model, batch, solver), start=1):
-        made = desk.codecs.image.decode(picture[0])
-        if done < solver.steps:
-            yield Delta("step", made, done, solver.steps)
     name = desk.model.folder.name if desk.model.folder else "built"
     info = {"model": name, "seed": request.seed, "steps": request.steps, "guidance": request.guidance}
-    yield Delta("part", Image(made.source, info), solver.steps, solver.steps)
+    codec = vars(desk.codecs)[want]
+    if request.best_of > 1:
+        made, info = _best_drawn(desk, batch, solver, want, request.best_of), {**info, "best_of": request.best_of}
+    else:
+        for done, made in enumerate(stream_draw(desk.model, batch, solver, want), start=1):
+            if done < solver.steps:
+                yield Delta("step", codec.decode(made[0]), done, solver.steps)
+    yield Delta("part", replace(codec.decode(made[0]), info=info), solver.steps, solver.steps)

@@ -5,6 +5,7 @@ Letters: L media, C channels, H W pixels, F frames, P patches, D width.
     Flow        pictures as patches
     VideoFlow   videos as patches of space and time
     ConvFlow    pictures through one convolution on either side (U-Net)
+    FrameFlow   videos frame by frame through a head of pictures, with motion between the decoder's layers
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from sensorium.paths import PREDICTIONS
 from sensorium.spec import Spec
 from sensorium.types import ShapeError
 
-__all__ = ["ConvFlow", "Flow", "VideoFlow"]
+__all__ = ["ConvFlow", "Flow", "FrameFlow", "VideoFlow"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -241,3 +242,45 @@ class VideoFlowNet(nn.Module):
         (a, b, c), (f, h, w) = spec.patch, self.grid(noisy_LCFHW)
         out = self.out(self.norm(x_LPD) * (1 + scale) + shift).reshape(-1, f, h, w, a, b, c, spec.channels)
         return out.permute(0, 7, 1, 4, 2, 5, 3, 6).flatten(6, 7).flatten(4, 5).flatten(2, 3)
+
+
+@dataclass(frozen=True, repr=False)
+class FrameFlow(Spec):
+    """A video whose frames go in and out as pictures; it has no weights of its own.
+
+    Args:
+        of: the head that each frame goes through.
+        frames: of a video.
+        rate_hz: frames a second of what is written.
+        size, channels, predict: as the head of pictures has them.
+    """
+
+    of: str = "image"
+    _: KW_ONLY
+    frames: int = 8
+    rate_hz: float = 8 / 3
+    size: int
+    channels: int = 3
+    predict: str = "sample"
+
+    def build(self) -> FrameFlowNet:
+        return FrameFlowNet(self)
+
+
+class FrameFlowNet(nn.Module):
+    """The module of :class:`FrameFlow`: videos become their frames, and frames videos."""
+
+    def __init__(self, spec: FrameFlow) -> None:
+        super().__init__()
+        self.spec = spec
+
+    def frames(self, x_LCFHW: torch.Tensor) -> torch.Tensor:
+        """(L, C, F, H, W) -> (L * F, C, H, W)."""
+        wanted = (self.spec.channels, self.spec.frames, self.spec.size, self.spec.size)
+        if tuple(x_LCFHW.shape[1:]) != wanted:
+            raise ShapeError(f"the frame head got {tuple(x_LCFHW.shape)}, wanted (L, {', '.join(map(str, wanted))})")
+        return x_LCFHW.transpose(1, 2).flatten(0, 1)
+
+    def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
+        """(L * F, C, H, W) -> (L, C, F, H, W)."""
+        return x_NCHW.unflatten(0, (-1, self.spec.frames)).transpose(1, 2)

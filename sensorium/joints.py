@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from sensorium.gan import Adversarial
+from sensorium.heads_flow import FrameFlow
 from sensorium.objectives import Ahead, Classify, Contrastive, NextToken
 from sensorium.objectives_denoise import Denoise, FlowMatching
 from sensorium.objectives_spell import Spell
@@ -92,9 +93,12 @@ def name_problems(spec: Any) -> list[str]:
     problems += [f"two objectives are both {name!r}; drop one, or one would hide the other" for name in sorted(set(names)) if names.count(name) > 1]
     lost = [(name, other) for name, other in spec.through.items() if other not in spec.encoders]
     problems += [f"through sends {name} to encoders.{other}, which is not there; add it" for name, other in lost]
-    unknown = sorted(set(spec.fuse) - {"splice", "cross", "condition", "prompt"})
+    lost = [name for name, head in spec.heads.items() if isinstance(head, FrameFlow) and (head.of not in spec.heads or "motion" not in spec.fuse)]
+    problems += [f"heads.{name} goes through another head with motion between its layers; add heads.{spec.heads[name].of} and fuse['motion']"
+                 for name in lost]
+    unknown = sorted(set(spec.fuse) - {"splice", "cross", "condition", "prompt", "motion"})
     if unknown:
-        problems.append(f"fuse has {unknown}, wanted any of 'splice', 'cross', 'condition', 'prompt'")
+        problems.append(f"fuse has {unknown}, wanted any of 'splice', 'cross', 'condition', 'prompt', 'motion'")
     if not spec.encoders and not any(isinstance(objective, Adversarial) for objective in spec.objectives):
         raise ConfigError("Model: no encoders; a model needs something to read, e.g. encoders={'text': Vocabulary(...)}")
     return problems

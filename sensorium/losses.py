@@ -7,7 +7,8 @@ Letters: B batch, T length, N positions, L media, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -19,6 +20,7 @@ from sensorium.heads_codes import Codes
 from sensorium.layers.cache import Cache
 from sensorium.layers.experts import rebalance, watch_routing
 from sensorium.objectives import Ahead, Balance, Classify, Contrastive, NextCode, NextToken
+from sensorium.objectives_ctc import Ctc
 from sensorium.objectives_denoise import Denoise, FlowMatching
 from sensorium.objectives_pixels import Reconstruct
 from sensorium.objectives_spell import Spell
@@ -38,6 +40,7 @@ class _Step:
     state: torch.Tensor | None
     cache: Cache | None
     routed: list[Any]
+    encoded: dict[str, torch.Tensor]
 
     @cached_property
     def made(self) -> torch.Tensor:
@@ -75,6 +78,14 @@ def _spell(objective: Any, step: _Step) -> torch.Tensor | None:
     features_LPD = model.aligned(modality, step.batch.media[modality])
     with torch.autocast(model.device.type, enabled=False):
         return objective(features_LPD, model.encoders["text"].token.weight[words.id_V], words.word_LPK)
+
+
+def _ctc(objective: Any, step: _Step) -> torch.Tensor | None:
+    said_LU = step.batch.pairs.get(f"{objective.spec.modality}/said")
+    if said_LU is None:
+        return None
+    with torch.autocast(said_LU.device.type, enabled=False):
+        return objective(step.encoded[objective.spec.modality].float(), said_LU)
 
 
 def _next_token(objective: Any, step: _Step) -> torch.Tensor | None:
@@ -161,7 +172,8 @@ def _adversarial(objective: Any, step: _Step) -> torch.Tensor | None:
 
 
 LOSSES: dict[type[Spec], tuple[str, Callable[[Any, _Step], torch.Tensor | None]]] = {
-    Contrastive: ("contrastive", _contrastive), Classify: ("classify", _classify), Spell: ("spell", _spell), NextToken: ("next_token", _next_token),
+    Contrastive: ("contrastive", _contrastive), Classify: ("classify", _classify), Spell: ("spell", _spell), Ctc: ("ctc", _ctc),
+    NextToken: ("next_token", _next_token),
     NextCode: ("next_code", _next_code), Ahead: ("ahead", _ahead), Balance: ("balance", _balance),
     FlowMatching: ("flow", _denoise), Denoise: ("denoise", _denoise),
     Reconstruct: ("reconstruct", _reconstruct), Adversarial: ("adversarial", _adversarial)}
@@ -183,6 +195,19 @@ def loss_names(objectives: Sequence[Spec]) -> tuple[str, ...]:
     return tuple(names)
 
 
+@contextmanager
+def _watch_encoders(model: Any, names: Sequence[str]) -> Iterator[dict[str, torch.Tensor]]:
+    """While open, the features that these encoders give are kept."""
+    found: dict[str, torch.Tensor] = {}
+    handles = [model.encoders[name].register_forward_hook(lambda net, given, made, name=name: found.update({name: made.x_BPD}))
+               for name in names]
+    try:
+        yield found
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
 def losses(model: Any, batch: Batch, generator: torch.Generator | None = None) -> dict[str, torch.Tensor]:
     """Each objective's loss, unweighted, by name.
 
@@ -190,9 +215,10 @@ def losses(model: Any, batch: Batch, generator: torch.Generator | None = None) -
         generator: of noise and dropped conditions, on the CPU.
     """
     cache = Cache() if batch.written and batch.token_BT is not None else None
-    with watch_routing(model) as routed:
+    heard = [objective.spec.modality for objective in model.objectives if isinstance(objective.spec, Ctc)]
+    with watch_routing(model) as routed, _watch_encoders(model, heard) as encoded:
         state = model.read(batch, cache) if batch.token_BT is not None else None
-    step = _Step(model, batch, generator, state, cache, routed)
+    step = _Step(model, batch, generator, state, cache, routed, encoded)
     values = ((name, LOSSES[type(objective.spec)][1](objective, step))
               for name, objective in zip(model.spec.loss_names, model.objectives, strict=True))
     return {name: value for name, value in values if value is not None}

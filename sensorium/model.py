@@ -21,6 +21,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from sensorium.fuse import CrossMemory, Prompted, Watch
+from sensorium.heads_flow import FrameFlow
 from sensorium.joints import name_problems, width_problems
 from sensorium.layers.adapters import Lora, add_adapter
 from sensorium.layers.cache import Cache
@@ -279,7 +280,7 @@ class ModelNet(nn.Module):
 
     def write(
         self, modality: str, x_LCHW: torch.Tensor, t_L: torch.Tensor, written: Written, known_L: torch.Tensor,
-        cache: Cache | None = None, state_LD: torch.Tensor | None = None, prompt: Prompted | None = None,
+        cache: Cache | None = None, state_LD: torch.Tensor | None = None, prompt: Prompted | None = None, frames: int = 0,
     ) -> torch.Tensor:
         """One look at noisy media: (L, C, H, W) in, the head's prediction out.
 
@@ -290,8 +291,14 @@ class ModelNet(nn.Module):
             cache: of :meth:`read`, one row for each item (``Cache.rows``), or None when nothing was read.
             state_LD: joint embedding that conditions each item.
             prompt: of :meth:`prompts`.
+            frames: items that are the frames of one video, and move together; 0: each is by itself.
         """
         head = self.heads[modality]
+        if isinstance(head.spec, FrameFlow):
+            index = torch.arange(len(x_LCHW), device=x_LCHW.device).repeat_interleave(head.spec.frames)
+            pictures = self.write(head.spec.of, head.frames(x_LCHW), t_L[index], written.rows(index), known_L[index],
+                                  cache and cache.rows(index), None if state_LD is None else state_LD[index], frames=head.spec.frames)
+            return head(pictures)
         seen = None if prompt is None else prompt.rows(torch.where(known_L, written.row_L, len(prompt.x_RSD) - 1))
         condition = self.condition(written, t_L, state_LD, known_L, seen and seen.whole_RW)
         tokens = head.patches(x_LCHW.to(self.dtype))
@@ -304,7 +311,8 @@ class ModelNet(nn.Module):
         if cache is None:
             return head(self.decoder(tokens, condition_BD=condition, writing=True), x_LCHW, condition)
         layout = _writing_layout(written, known_L, head.spec.side)
-        states = self.decoder(tokens, layout, cache=cache, keep=False, writing=True, condition_BD=condition)
+        enter = self.fuse["motion"] if frames else None
+        states = self.decoder(tokens, layout, cache=cache, keep=False, writing=True, condition_BD=condition, enter=enter, memory=frames)
         return head(states, x_LCHW, condition)
 
     def losses(self, batch: Batch, generator: torch.Generator | None = None) -> dict[str, torch.Tensor]:

@@ -1,4 +1,4 @@
-"""Page: one self-contained HTML page of pictures, sounds and captions, as it grows."""
+"""Page: one self-contained HTML page of pictures, sounds, videos and captions, as it grows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import sensorium as sn
 
-__all__ = ["audio_data", "image_data", "Page"]
+__all__ = ["audio_data", "image_data", "media_data", "Page", "video_data"]
 
 STYLE = """
 :root{--ink:#1f2430;--soft:#667085;--line:#e4e7ec;--paper:#fff;--back:#f7f8fa;--hit:#2f6fed}
@@ -28,6 +28,11 @@ border-radius:14px;padding:10px 14px;margin-bottom:10px;flex-wrap:wrap}
 .said{display:grid;grid-template-columns:minmax(0,1fr) minmax(0,1fr);gap:14px}.said>div{background:var(--paper);border:1px solid var(--line);
 border-radius:14px;padding:14px;margin-bottom:10px}.said audio{width:100%;margin-top:8px;display:block}.said img{width:96px;border-radius:8px}
 @media(max-width:640px){.said{grid-template-columns:1fr}}
+.cells{display:grid;grid-template-columns:repeat(5,minmax(0,1fr));gap:8px;margin-bottom:22px}.cells>div{background:var(--paper);
+border:1px solid var(--line);border-radius:12px;padding:10px;font-size:14px;overflow-wrap:anywhere;min-height:56px}
+.cells>div.head{background:none;border:none;color:var(--soft);min-height:0;padding:4px 10px}.cells>div.given{border:2px solid var(--hit)}
+.cells img{width:100%;max-width:128px;border-radius:8px;background:#fff;display:block}.cells audio{width:100%;display:block}
+@media(max-width:760px){.cells{grid-template-columns:repeat(2,minmax(0,1fr))}}
 .row b{width:150px}.row img{width:64px;height:64px;border-radius:6px;background:#fff}
 """
 
@@ -58,6 +63,15 @@ class Page:
                         for title, text, data, small in sides)
         self.parts.append(f'<div class="said">{cells}</div>')
 
+    def cells(self, heads: list[str], rows: list[list[tuple[str, str, str]]]) -> None:
+        """A table: titles of the columns, and rows of (text, sound, picture or video data or "", small print); the first of a row was given."""
+        parts = [f'<div class="head">{html.escape(head)}</div>' for head in heads]
+        for row in rows:
+            for place, (text, data, small) in enumerate(row):
+                kind = ' class="given"' if place == 0 else ""
+                parts.append(f"<div{kind}>{_player(data)}{html.escape(text)}<small>{html.escape(small)}</small></div>")
+        self.parts.append(f'<div class="cells">{"".join(parts)}</div>')
+
     def html(self, title: str, lead: str) -> str:
         return (f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">'
                 f"<title>{html.escape(title)}</title><style>{STYLE}</style><main><h1>{html.escape(title)}</h1><p>{html.escape(lead)}</p>"
@@ -86,3 +100,15 @@ def audio_data(audio: sn.Audio) -> str:
     """A sound as a data address (Ogg, a tenth of the size of WAV)."""
     with tempfile.TemporaryDirectory() as folder:
         return "data:audio/ogg;base64," + base64.b64encode(audio.save(Path(folder) / "sound.ogg").read_bytes()).decode()
+
+
+def video_data(video: sn.Video) -> str:
+    """A video as a data address: an animated picture, which every browser plays."""
+    with tempfile.TemporaryDirectory() as folder:
+        return "data:image/webp;base64," + base64.b64encode(video.save(Path(folder) / "video.webp").read_bytes()).decode()
+
+
+def media_data(value: sn.Text | sn.Media) -> str:
+    """Any medium as a data address; "" for a text."""
+    makers = {"image": image_data, "audio": audio_data, "video": video_data}
+    return makers[value.modality](value) if value.modality in makers else ""

@@ -33,7 +33,7 @@ class Skill:
 
     Args:
         model: its name.
-        verb: "hear", "speak", "see", "look", "think" or "draw".
+        verb: "hear", "speak", "see", "look", "think", "draw" or "animate".
         needs: modalities that must be given.
         writes: the modality that comes out.
         also: modalities that may be given besides.
@@ -144,7 +144,8 @@ def _skills_of(folder: str) -> list[Skill]:
     media = frozenset(spec.reads) - {"text"}
     skills = [Skill(folder, "see" if media else "think", frozenset({"text"}), "text", media)] if "text" in spec.writes else []
     skills += [Skill(folder, "see", frozenset({modality}), "text", frozenset(spec.reads)) for modality in sorted(media) if "text" in spec.writes]
-    return skills + ([Skill(folder, "draw", frozenset({"text"}), "image", media)] if "image" in spec.writes else [])
+    drawn = [(verb, writes) for verb, writes in (("draw", "image"), ("animate", "video")) if writes in spec.writes]
+    return skills + [Skill(folder, verb, frozenset({given}), writes, frozenset(spec.reads)) for verb, writes in drawn for given in spec.reads]
 
 
 def routes_of(request: Request, skills: Sequence[Skill] | None = None) -> list[Route]:

@@ -77,11 +77,9 @@ class Image(Media):
     """A still picture; see :class:`Media`. Decoded by ``codecs.vision``."""
 
     modality = "image"
-
     def save(self, path: str | Path) -> Path:
         """Write the picture to ``path`` (format by its ending) in one step: the old file or the whole new one, never half."""
         from sensorium.codecs.vision import save_image  # a convenience for readers of a Reply; types itself decodes nothing
-
         return save_image(self, path)
 
 
@@ -96,11 +94,9 @@ class Audio(Media):
 
     rate_hz: int | None = None
     modality = "audio"
-
     def save(self, path: str | Path) -> Path:
-        """Write the sound to ``path`` (format by its ending) in one step: the old file or the whole new one, never half."""
-        from sensorium.codecs.audio import save_audio  # a convenience for readers of a Reply; types itself decodes nothing
-
+        """Write the sound to ``path``, as pictures are written."""
+        from sensorium.codecs.audio import save_audio
         return save_audio(self, path)
 
 
@@ -115,6 +111,10 @@ class Video(Media):
 
     rate_hz: float | None = None
     modality = "video"
+    def save(self, path: str | Path) -> Path:
+        """Write the video to ``path``, as sounds are written."""
+        from sensorium.codecs.clips import save_video
+        return save_video(self, path)
 
 
 @dataclass(frozen=True)
@@ -167,15 +167,13 @@ class Request:
     Args:
         messages: the conversation so far, the last one from the user.
         want: modalities to answer in, in order; what the model cannot write is refused by name.
-        seed: of every random choice; the same request and seed give the same reply.
-        max_tokens: longest text answer, in tokens.
+        seed, max_tokens: of every random choice (the same request and seed give the same reply); longest text answer, in tokens.
         temperature: 0 is greedy.
         top_k, top_p, min_p: choose among the k likeliest; the likeliest that hold this share; those at least this share of the likeliest.
-        repetition: what was said already is this much less likely (1 is off).
-        stop: texts that end the answer, and are not part of it.
+        repetition, stop: what was said already is this much less likely (1 is off); texts that end the answer, and are not part of it.
         schema: JSON schema that a text answer keeps to.
-        steps: denoising steps for a picture.
-        guidance: classifier-free guidance scale; 1 is none.
+        steps, guidance: denoising steps for a picture or video, and classifier-free guidance scale, where 1 is none.
+        best_of: a picture or video is drawn so many times, and the one kept that the model finds nearest to the request.
         voice, speed: of a spoken answer; None is the default voice of the answer's language.
         language: of what is heard, as an ISO 639-1 code; None finds out.
     """
@@ -193,6 +191,7 @@ class Request:
     schema: dict[str, Any] | None = None
     steps: int = 24
     guidance: float = 3.0
+    best_of: int = 1
     voice: str | None = None
     speed: float = 1.0
     language: str | None = None
@@ -319,8 +318,7 @@ class Written:
 
     Args:
         value_LCHW: float32 clean values, normalised.
-        row_L: int64 row of the batch that holds the sample; -1 when nothing is read.
-        segment_L: int64 segment in that row.
+        row_L, segment_L: int64 row of the batch that holds the sample, -1 when nothing is read; and segment in that row.
         position_L: int64 place in the sample.
         state_L: int64 flat index (b * T + t) of the token whose final state conditions the item; -1 for none.
         label_L: int64 class, for models conditioned on a class; -1 for none.
@@ -332,6 +330,10 @@ class Written:
     position_L: torch.Tensor
     state_L: torch.Tensor
     label_L: torch.Tensor
+
+    def rows(self, index_L: torch.Tensor) -> Written:
+        """Items ``index_L``, in that order."""
+        return Written(*(vars(self)[f.name][index_L] for f in fields(self)))
 
 
 @dataclass
@@ -395,6 +397,4 @@ def _move(value: Any, device: torch.device | str) -> Any:
         return value.to(device)
     if isinstance(value, (Batch, Layout, Patches, Spelled, Written)):
         return replace(value, **{f.name: _move(vars(value)[f.name], device) for f in fields(value)})
-    if isinstance(value, dict):
-        return {key: _move(item, device) for key, item in value.items()}
-    return value
+    return {key: _move(item, device) for key, item in value.items()} if isinstance(value, dict) else value

@@ -1,4 +1,4 @@
-"""Commands that train, measure and show: train, eval, demo."""
+"""Commands that train, measure and show: train, eval, matrix, demo."""
 
 from __future__ import annotations
 
@@ -90,7 +90,11 @@ def evaluate(
     from sensorium.files import write_file
 
     numbers: dict[str, float] = {}
-    if model in CATALOG and CATALOG[model].kind not in ("see", "look"):
+    if model == "matrix":
+        from sensorium.evals.matrix import evaluate_matrix
+
+        figures = evaluate_matrix("nano", data, limit, seed, err)
+    elif model in CATALOG and CATALOG[model].kind not in ("see", "look"):
         figures, numbers = evaluate_published(CATALOG[model], data, limit, seed, err)
     else:
         figures = evaluate_pictures(model, data, limit, seed, err)
@@ -102,6 +106,29 @@ def evaluate(
     if json_file is not None:
         rows = [{f.name: vars(figure)[f.name] for f in fields(figure)} for figure in figures]
         write_json(json_file, [*rows, *({"name": name, "value": value} for name, value in numbers.items())])
+
+
+def matrix(
+    given: Annotated[list[str] | None, typer.Argument(metavar="[INPUT]...", help="Texts, pictures, sounds or clips; else the examples.")] = None,
+    folder: Annotated[Path, typer.Option("--folder", help="Where the page and the files go.")] = Path("matrix"),
+    model: ModelName = "nano",
+    seed: Annotated[int, typer.Option(help="Of what is drawn.")] = 0,
+    best_of: Annotated[int, typer.Option(min=1, max=64, help="Drawings made for each one kept: more are better, and take longer.")] = 4,
+) -> None:
+    """Turn text, images, audio and video into each other, all sixteen ways, and write one page that shows and plays it.
+
+    [dim]sensorium matrix[/dim]    [dim]sensorium matrix frog examples/pictures/crown.png --folder mine[/dim]
+    """
+    from sensorium.cli.shared import value
+    from sensorium.conversions import Converter
+    from sensorium.demo import examples
+    from sensorium.denoise import Solver
+    from sensorium.matrix import example_inputs, make_matrix
+    from sensorium.named import open_model, open_voice
+
+    converter = Converter(open_model(model), model, open_voice(), Solver(seed=seed), best_of)
+    inputs = [value(word) for word in given] if given else example_inputs(examples())
+    out.print(f"open {make_matrix(folder, converter, inputs, err)}")
 
 
 def demo(

@@ -10,7 +10,7 @@ import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.table import Column, Table
 
-from sensorium.cli.shared import PICTURE_ENDINGS, SOUND_ENDINGS, err, out
+from sensorium.cli.shared import PICTURE_ENDINGS, SOUND_ENDINGS, VIDEO_ENDINGS, err, out
 
 
 def _model() -> Column:
@@ -113,17 +113,20 @@ def _list_sources() -> None:
     out.print(table)
 
 
-def describe(name: Annotated[str, typer.Argument(help="A model, a family, a model's folder, or a picture or a sound made here.")]) -> None:
-    """Print a model as its sentence of parts, or what made a picture or a sound."""
+def describe(name: Annotated[str, typer.Argument(help="A model, a family, a model's folder, or a picture, sound or video made here.")]) -> None:
+    """Print a model as its sentence of parts, or what made a picture, a sound or a video."""
     import sensorium as sn
     from sensorium.catalog import CATALOG, find, place, ready
     from sensorium.zoo import ENTRIES
 
-    if (ending := Path(name).suffix.lower()) in PICTURE_ENDINGS or ending in SOUND_ENDINGS:
+    ending = Path(name).suffix.lower()
+    if ending in (*PICTURE_ENDINGS, *SOUND_ENDINGS, *VIDEO_ENDINGS):
         from sensorium.codecs.audio import read_sound_info
+        from sensorium.codecs.clips import read_video_info
         from sensorium.codecs.vision import read_info
 
-        out.print_json(json.dumps(read_info(Path(name)) if ending in PICTURE_ENDINGS else read_sound_info(Path(name))))
+        read = read_info if ending in PICTURE_ENDINGS else read_sound_info if ending in SOUND_ENDINGS else read_video_info
+        out.print_json(json.dumps(read(Path(name))))
         return
     known = CATALOG.get(name)
     if known is not None and known.files:

@@ -16,7 +16,8 @@ ModelName = Annotated[str, typer.Option("--model", "-m", help="A model by name (
 TableFolder = Annotated[Path, typer.Option("--table", help="Folder of the search table.")]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Also write the figures to this file.")]
 DEFAULT_TABLE = Path(".sensorium/table")
-SOUND_ENDINGS = (".wav", ".mp3", ".flac", ".ogg", ".oga", ".opus", ".m4a", ".aac", ".aiff", ".wma", ".mp4", ".mkv", ".webm", ".mov")
+SOUND_ENDINGS = (".wav", ".mp3", ".flac", ".ogg", ".oga", ".opus", ".m4a", ".aac", ".aiff", ".wma")
+VIDEO_ENDINGS = (".mp4", ".mkv", ".webm", ".mov", ".avi")
 PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm")
 
 
@@ -30,7 +31,7 @@ def value(text: str) -> Any:
     import sensorium as sn
 
     ending = Path(text).suffix.lower()
-    if ending in SOUND_ENDINGS:
+    if ending in SOUND_ENDINGS or ending in VIDEO_ENDINGS:  # of a film, what is said in it
         return sn.Audio(text)
     if ending in PICTURE_ENDINGS or (len(text) < 1024 and "\n" not in text and "\0" not in text and Path(text).exists() and ending):
         return sn.Image(text)

@@ -27,7 +27,7 @@ Language = Annotated[str, typer.Option(help="Spoken language as a two-letter cod
 
 def ask(
     what: Annotated[list[str], typer.Argument(help='A question, pictures, recordings: [i]cat.png "What is this?"[/i]')],
-    want: Annotated[list[str] | None, typer.Option("--want", "-w", help="text (default), image or audio; may be given twice.")] = None,
+    want: Annotated[list[str] | None, typer.Option("--want", "-w", help="text (default), image, audio or video; may be given twice.")] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Where to write the picture or sound.")] = None,
     model: Annotated[str | None, typer.Option("--model", "-m", help="Who answers; by default whoever at hand can. A name or a folder.")] = None,
     adapter: AdapterFolder = None,
@@ -37,6 +37,7 @@ def ask(
     seed: Seed = 0,
     steps: Annotated[int, typer.Option(min=1, max=1000, help="Denoising steps for a picture.")] = 24,
     guidance: Annotated[float, typer.Option(min=0.0, max=50.0, help="How strictly a picture follows the words.")] = 3.0,
+    best_of: Annotated[int, typer.Option(min=1, max=64, help="Draw so many times, and keep what the model finds nearest to the words.")] = 1,
     max_tokens: MaxTokens = 256,
     temperature: Temperature = 0.0, top_k: TopK = 0, top_p: TopP = 1.0, min_p: MinP = 0.0, repetition: Repetition = 1.1, stop: Stop = None,
     schema: Annotated[Path | None, typer.Option(help="A JSON schema file that the answer keeps to.")] = None,
@@ -61,8 +62,8 @@ def ask(
     wanted = tuple(want or ["text"])
     places = _places(wanted, output)
     request = sn.Request([*_examples(shots), sn.user(*[value(word) for word in what])], want=wanted, seed=seed, steps=steps, guidance=guidance,
-                         max_tokens=max_tokens, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, repetition=repetition,
-                         stop=tuple(stop or ()), schema=_schema(schema), voice=voice, speed=speed, language=_language(language))
+                         best_of=best_of, max_tokens=max_tokens, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p,
+                         repetition=repetition, stop=tuple(stop or ()), schema=_schema(schema), voice=voice, speed=speed, language=_language(language))
     model = model or (base_of(adapter) if adapter else None)
     skills = route.skills_with(model, str(adapter) if adapter else None) if model else None
     if explain_route:

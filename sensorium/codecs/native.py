@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from PIL import Image as Pillow
 
-from sensorium.codecs.vision import MAX_PIXELS, MAX_SIDE, RESAMPLE, VisionCodec
+from sensorium.codecs.vision import MAX_PIXELS, MAX_SIDE, RESAMPLE, VisionCodec, read_animation
 from sensorium.data import Arrays
 from sensorium.spec import Spec
 from sensorium.types import ConfigError, Image, MediaError, Patches, Video
@@ -187,6 +187,10 @@ def read_frames(video: Video, stack: ExitStack) -> tuple[Iterator[Pillow.Image],
         return (still.opened(Image(frame)) for frame in source), len(source), float(video.rate_hz)
     name = "the video" if isinstance(source, bytes) else str(source)[:200]
     file = io.BytesIO(source) if isinstance(source, bytes) else stack.enter_context(_file(source))
+    start = file.read(12)
+    file.seek(0)
+    if start[:8] == b"\x89PNG\r\n\x1a\n" or (start[:4] == b"RIFF" and start[8:] == b"WEBP"):
+        return read_animation(file.read() if isinstance(source, bytes) else source)
     count, rate = _counted(name, file)
     file.seek(0)
     return _decoded(name, file, stack), count, float(rate)

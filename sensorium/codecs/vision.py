@@ -12,7 +12,7 @@ import io
 import json
 import struct
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,13 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image as Pillow
-from PIL import ImageChops, ImageOps, PngImagePlugin
+from PIL import ImageChops, ImageOps, ImageSequence, PngImagePlugin
 
 from sensorium.files import write_file
 from sensorium.spec import Spec
 from sensorium.types import Image, MediaError
 
-__all__ = ["load_image", "read_info", "save_image", "VisionCodec"]
+__all__ = ["load_image", "read_animation", "read_info", "save_image", "VisionCodec"]
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 MAX_BYTES = 64 * 2**20
@@ -130,6 +130,31 @@ def _rgb(picture: Pillow.Image, background: tuple[int, ...]) -> Pillow.Image:
     return picture.convert("RGB")
 
 
+def read_animation(source: str | Path | bytes) -> tuple[Iterator[Pillow.Image], int, float]:
+    """Frames of an animated picture (WebP, PNG, GIF) on white paper one by one, how many there are, and how many a second; a still is one frame.
+
+    Raises:
+        MediaError: as :func:`load_image`.
+    """
+    name, data = _bytes(source)
+    _open(data, (255, 255, 255), MAX_PIXELS // 4)  # the first frame, with all that is checked of a picture
+    try:
+        picture = Pillow.open(io.BytesIO(data), formats=FORMATS)
+        lasts = [float(frame.info.get("duration", 0)) for frame in ImageSequence.Iterator(picture)]
+    except (*BROKEN, *BOMBS) as error:
+        raise MediaError(f"{name} is broken or cut short; get a whole copy") from error
+
+    def frames() -> Iterator[Pillow.Image]:
+        for number in range(len(lasts)):
+            try:
+                picture.seek(number)
+                yield _rgb(picture, (255, 255, 255))
+            except BROKEN as error:
+                raise MediaError(f"{name} is broken or cut short at frame {number}; get a whole copy") from error
+
+    return frames(), len(lasts), 1000 * len(lasts) / sum(lasts) if sum(lasts) > 0 else 10.0
+
+
 def save_image(image: Image, path: str | Path) -> Path:
     """Write a picture, all or nothing; the format goes by the ending, and ``image.info`` is written with it.
 
@@ -152,6 +177,8 @@ def save_image(image: Image, path: str | Path) -> Path:
         exif = Pillow.Exif()
         exif[0x010E] = f"{NOTE} {json.dumps(image.info)}"
         options = {"exif": exif.tobytes(), "quality": 95}
+    elif kind == "GIF" and image.info:
+        options = {"comment": f"{NOTE} {json.dumps(image.info)}".encode()}
     buffer = io.BytesIO()
     picture.save(buffer, kind, **options)
     return write_file(path, buffer.getvalue())
@@ -162,7 +189,7 @@ def read_info(path: str | Path) -> dict[str, Any]:
     name, data = _bytes(path)
     try:
         with Pillow.open(io.BytesIO(data), formats=FORMATS) as picture:
-            note = str(picture.info.get(NOTE) or picture.getexif().get(0x010E, ""))
+            note = str(picture.info.get(NOTE) or picture.getexif().get(0x010E, "") or picture.info.get("comment", b"").decode(errors="replace"))
     except (*BROKEN, *BOMBS) as error:
         raise MediaError(f"{name} is not a picture that can be read; wanted {', '.join(FORMATS)}") from error
     try:

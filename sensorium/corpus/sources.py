@@ -2,7 +2,7 @@
 
 A package is data here: its tarball is fetched, its sha256 checked, and single files are read out of it. No package code ever runs.
 
-    PACKAGES, CLIPART      what is fetched: name, version, sha256, licence, attribution
+    PACKAGES, CLIPART, CLIPS   what is fetched: name, version, sha256, licence, attribution
     STYLES                 which package draws which style, and which styles are relatives (one family)
     fetch_package          a package's tarball, downloaded (see ``fetch``)
     read_members           files out of a tarball, without unpacking it to disk
@@ -18,7 +18,7 @@ from pathlib import Path
 from sensorium.fetch import fetch, npm_url
 from sensorium.types import ConfigError, MediaError
 
-__all__ = ["CLIPART", "DebianPackage", "fetch_package", "Package", "PACKAGES", "read_members", "Style", "STYLES"]
+__all__ = ["CLIPART", "CLIPS", "DebianPackage", "fetch_package", "Package", "PACKAGES", "read_members", "Style", "STYLES"]
 
 
 @dataclass(frozen=True)
@@ -121,6 +121,15 @@ PACKAGES: Mapping[str, Package] = {
         "@lobehub/fluent-emoji-3d", "1.1.0", "c1bb7eee7de090205a232518a9ab4adb3df458bfbe8a1f78232991194c8b2e58",
         "MIT", "Fluent Emoji, copyright Microsoft Corporation; packed by LobeHub", "WebP pictures, 256 px"),
 }
+
+CLIPS = tuple(Package(
+    f"@lobehub/fluent-emoji-anim-{number}", "1.0.0", sha256, "MIT", "Fluent Emoji, copyright Microsoft Corporation; packed by LobeHub",
+    "animated WebP, 256 px, 72 frames") for number, sha256 in enumerate((
+        "4c03ac178c1eabf2e2a16dd498f3cc2b92dc30ec3466ae38fdc497d4774c99ea",
+        "e431da8172e394036c330faa77648d6fbbae1fd3b0be95637c4497c9075019c0",
+        "3624d0c34c819c1794b74ccf6ae9034adff7c4cb6318dd2a645145f0196feb43",
+        "3d4c08f1e321f70808ef4996aba0ab575a9d97b6c56ffffc92cf6161a7836aa3",
+    ), start=1))
 
 CLIPART = DebianPackage(
     "openclipart-png", "1:0.18+dfsg-19", "f07f1545a2970c2cf3fa339bc2405da1a95cf2b1827bfa05bf73eb1c20291c02",

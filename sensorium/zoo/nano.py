@@ -17,7 +17,7 @@ import sensorium as sn
 from sensorium.types import Batch
 from sensorium.zoo.registry import Entry, register
 
-__all__ = ["colours", "nano", "toy_nano"]
+__all__ = ["colours", "hearing", "moving", "nano", "toy_nano"]
 
 
 def nano(vocab: int = 4096, size: int = 64) -> sn.Model:
@@ -43,6 +43,43 @@ def nano(vocab: int = 4096, size: int = 64) -> sn.Model:
         heads={"text": sn.Tokens(read, vocab, tied=True), "embed": sn.Unit(read, joint, token=1),
                "image": sn.Flow(write, size=size, patch=16, condition=write, bottleneck=128, refine=12)},
         objectives=(sn.Contrastive("image", "text", temperature=0.07), sn.NextToken(weight=1.5), sn.FlowMatching(mean=-0.4, std=0.9)))
+
+
+def hearing(model: sn.Model, frames: int = 256, width: int = 192, depth: int = 5, heads: int = 3) -> sn.Model:
+    """The model with ears: spoken names take as many places among its tokens as a picture does, and stand in the shared space.
+
+    Args:
+        model: of :func:`nano`.
+        frames: longest sound, in hundredths of a second.
+        width, depth, heads: of the ears.
+    """
+    read = model.decoder.read.width
+    ears = sn.AudioEncoder(frames=frames, width=width, depth=depth, heads=heads, strides=(2, 2))
+    return replace(
+        model,
+        encoders={**model.encoders, "audio": ears},
+        align={**model.align, "audio": sn.Resample(width, read, queries=4, depth=2, heads=heads, head_width=width // heads)},
+        fuse={**model.fuse, "splice": sn.Splice((*model.fuse["splice"].modalities, "audio"))},
+        objectives=(*model.objectives, sn.Contrastive("audio", "text", temperature=0.07)))
+
+
+def moving(model: sn.Model, frames: int = 8, inside: int = 160, heads: int = 4) -> sn.Model:
+    """The model with videos: read as frames through its eyes, written as pictures that move together.
+
+    Args:
+        model: of :func:`nano`.
+        frames: of a video.
+        inside, heads: of the looks between frames.
+    """
+    write, image = model.decoder.write, model.heads["image"]
+    splice = sn.Splice((*model.fuse["splice"].modalities, "video"))
+    motion = sn.Motion(width=write.width, layers=write.depth, frames=frames, inside=inside, heads=heads)
+    return replace(
+        model,
+        fuse={**model.fuse, "splice": splice, "motion": motion},
+        heads={**model.heads, "video": sn.FrameFlow(frames=frames, size=image.size)},
+        objectives=(*model.objectives, sn.FlowMatching("video", mean=-0.4, std=0.9)),
+        through={**model.through, "video": "image"})
 
 
 TOY_STAGES = ((1, 8, 1, 1, 3), (2, 12, 1, 2, 3), (2, 12, 2, 2, 5), (2, 16, 1, 2, 3))
