@@ -63,7 +63,8 @@ def ask(
     places = _places(wanted, output)
     request = sn.Request([*_examples(shots), sn.user(*[value(word) for word in what])], want=wanted, seed=seed, steps=steps, guidance=guidance,
                          best_of=best_of, max_tokens=max_tokens, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p,
-                         repetition=repetition, stop=tuple(stop or ()), schema=_schema(schema), voice=voice, speed=speed, language=_language(language))
+                         repetition=repetition, stop=tuple(stop or ()), schema=_schema(schema), voice=voice, speed=speed,
+                         language=_language(language))
     model = model or (base_of(adapter) if adapter else None)
     skills = route.skills_with(model, str(adapter) if adapter else None) if model else None
     if explain_route:
