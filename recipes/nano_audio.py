@@ -2,7 +2,6 @@
 
     make corpus && python -m sensorium.corpus.spoken corpus        # once: pictures, names, and the names spoken
     sensorium train recipes/nano_audio.py --data corpus
-    python recipes/nano_audio.py runs/nano-audio sensorium/weights/nano     # weights-audio.safetensors beside the others
 
 What is trained is the ears alone; nano's own weights stay as they are, so it sees, writes and draws as before. Every step takes utterances of
 the training voices and lays each out beside its name:
@@ -17,7 +16,6 @@ parts of its spectrogram are covered.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
@@ -219,7 +217,3 @@ def run(data: str = "corpus", steps: int = 2400, sounds: int = 96, takes: str = 
 def codecs_with_ears() -> sn.Codecs:
     """nano's codecs, and that of sounds."""
     return replace(codecs(), audio=AudioCodec(frames=FRAMES))
-
-
-if __name__ == "__main__":
-    print(sys.argv)

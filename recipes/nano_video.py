@@ -2,7 +2,6 @@
 
     make corpus && python -m sensorium.corpus.animated corpus       # once: pictures, names, and the moving ones
     sensorium train recipes/nano_video.py --data corpus
-    python recipes/nano_video.py runs/nano-video sensorium/weights/nano      # weights-video.safetensors beside the others
 
 What is trained is the looks between frames alone; nano's own weights stay as they are. Every step takes clips of the training split, each with a
 request, and stills of any concept that training may see, moved by code: they bounce, sway, pulse or shake. So a thing whose clip was never seen
@@ -14,7 +13,6 @@ moves too.
 from __future__ import annotations
 
 import math
-import sys
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -148,7 +146,3 @@ def codecs_that_move() -> sn.Codecs:
     """nano's codecs, and that of videos."""
     still = codecs()
     return replace(still, video=FrameStack(still.image, frames=FRAMES))
-
-
-if __name__ == "__main__":
-    print(sys.argv)
