@@ -30,6 +30,7 @@ import efficientnet
 import sensorium as sn
 from efficientnet import EYES
 from pictures import SIZE, Concept, Stream, load_concepts, load_pictures, on_paper
+from sensorium.catalog import WEIGHTS
 from sensorium.corpus.kinds import KINDS
 from sensorium.data import Segment
 from sensorium.evals.figures import ranks
@@ -180,6 +181,24 @@ def embed_pictures(model: sn.ModelNet, data: NanoData, image_LCHW: torch.Tensor,
         batch = data.packer.pack(segments, {"image": list(range(len(segments)))})
         out.append(model.embedding(model.read(batch), batch.pairs["image"]))
     return torch.cat(out)
+
+
+def over_nano(spec: sn.Model, parts: tuple[str, ...]) -> sn.ModelNet:
+    """nano as it is packaged, with fresh parts; parameters whose paths begin with one of ``parts`` are trained, and no others."""
+    model = spec.build(seed=0)
+    model.load_state_dict(sn.load(WEIGHTS / "nano").state_dict(), strict=False)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name.startswith(parts))
+    return model
+
+
+def in_epochs(seed: int, count: int, start: int, many: int) -> list[int]:
+    """Items ``start`` to ``start + many`` of an endless row in which each of ``count`` comes once an epoch, in an order of its own."""
+    out: list[int] = []
+    while len(out) < many:
+        epoch, at = divmod(start + len(out), count)
+        out += np.random.default_rng((seed, 3, epoch)).permutation(count)[at : at + many - len(out)].tolist()
+    return out
 
 
 def evaluator(data: NanoData, split: str = "val"):

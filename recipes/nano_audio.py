@@ -26,7 +26,7 @@ import torch
 from torch.nn import functional as F
 
 import sensorium as sn
-from nano import EMBED, END, SAY, codecs
+from nano import EMBED, END, QUESTIONS, SAY, codecs, embed_texts, in_epochs, over_nano
 from sensorium.catalog import WEIGHTS
 from sensorium.codecs import english, mandarin
 from sensorium.codecs.audio import AudioCodec, load_audio
@@ -38,7 +38,6 @@ from sensorium.train import Group, Run
 from sensorium.zoo.nano import hearing
 
 FRAMES = 256
-QUESTIONS = {"en": ("What is this?", "What do you see?", "Name it."), "zh": ("这是什么？", "你看到了什么？", "说出它的名字。")}
 EARS = ("encoders.audio", "align.audio", "objectives.3", "objectives.4")
 SYMBOL = {symbol: i for i, symbol in enumerate(sorted(symbol for symbol in SYMBOLS if symbol.isalpha() or symbol in "→↗↓↘"), start=1)}
 
@@ -59,6 +58,11 @@ class Spoken:
             raise sn.ConfigError(f"{folder}/spoken.jsonl lists none of the takes {', '.join(takes)}; speak them: python -m sensorium.corpus.spoken")
         waves = [(load_audio(sn.Audio(folder / row["parts"][0]["audio"])) * 32767).to(torch.int16).numpy() for row in rows]
         return Spoken(waves, rows)
+
+
+def samples(wave_T: np.ndarray) -> torch.Tensor:
+    """A stored sound as float (T,)."""
+    return torch.from_numpy(wave_T.astype(np.float32) / 32767)
 
 
 def stretched(wave_T: np.ndarray, rng: np.random.Generator, most: float = 0.14) -> torch.Tensor:
@@ -126,29 +130,19 @@ class HearData:
         words = mandarin.spoken(text) if language == "zh" else english.spoken(text)
         return tuple(SYMBOL[symbol] for symbol in phonemes(words) if symbol in SYMBOL)
 
-    def chosen(self, step: int) -> list[int]:
-        """Which utterances a step hears: every one once an epoch, in an order of its own."""
-        count, out = len(self.spoken.rows), []
-        place = step * self.sounds
-        while len(out) < self.sounds:
-            epoch, at = divmod(place + len(out), count)
-            order = np.random.default_rng((self.seed, 3, epoch)).permutation(count)
-            out += order[at : at + self.sounds - len(out)].tolist()
-        return out
-
     def batch(self, step: int) -> sn.Batch:
         """Batch of a step: a function of the seed and the step alone."""
         rng = np.random.default_rng((self.seed, 7, step))
-        chosen = self.chosen(step)
+        chosen = in_epochs(self.seed, len(self.spoken.rows), step * self.sounds, self.sounds)
         if self.changed:
             sounds = [stretched(self.spoken.wave[i], rng) for i in chosen]
         else:
-            sounds = [torch.from_numpy(self.spoken.wave[i].astype(np.float32) / 32767) for i in chosen]
+            sounds = [samples(self.spoken.wave[i]) for i in chosen]
         mel_BMF = self.codec.encode_samples(sounds)
         if self.changed:
             mel_BMF = coloured(mel_BMF, torch.Generator().manual_seed(int(rng.integers(2**62))))
         rows = [self.spoken.rows[i] for i in chosen]
-        questions = [QUESTIONS[row["language"]][int(rng.integers(3))] for row in rows]
+        questions = [QUESTIONS[int(rng.integers(len(QUESTIONS)))][row["language"] == "zh"] for row in rows]
         return self.layout(mel_BMF, rows, questions)
 
     def layout(self, mel_BMF: torch.Tensor, rows: Sequence[dict], questions: Sequence[str]) -> sn.Batch:
@@ -164,34 +158,29 @@ class HearData:
         return replace(batch, pairs={**batch.pairs, "audio/said": torch.nn.utils.rnn.pad_sequence(said, batch_first=True)})
 
 
-def base(spec: sn.Model) -> sn.ModelNet:
-    """nano as it is packaged, with fresh ears; only these are trained."""
-    model, packaged = spec.build(seed=0), sn.load(WEIGHTS / "nano")
-    model.load_state_dict(packaged.state_dict(), strict=False)
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(name.startswith(EARS))
-    return model
+@torch.no_grad()
+def embed_sounds(model: sn.ModelNet, data: HearData, mel_LMF: torch.Tensor, chunk: int = 128) -> torch.Tensor:
+    """Unit vectors (L, O) of spectrograms."""
+    out = []
+    for part in mel_LMF.split(chunk):
+        batch = data.packer.pack([data.packer.segment([sn.Arrays("audio", mel)]) for mel in part], {"audio": list(range(len(part)))})
+        out.append(model.embedding(model.read(batch), batch.pairs["audio"]))
+    return torch.cat(out)
 
 
 def evaluator(data: HearData):
     """Naming held-out voices' utterances among all names, by embedding, and in words."""
     rows = data.spoken.rows
-    mel = data.codec.encode_samples([torch.from_numpy(w.astype(np.float32) / 32767) for w in data.spoken.wave])
+    mel = data.codec.encode_samples([samples(wave) for wave in data.spoken.wave])
     concepts = read_lines(data.folder / "concepts.jsonl")
     wanted = torch.tensor([data.number[row["concept"]] for row in rows])
 
     @torch.no_grad()
     def evaluate(model: sn.ModelNet) -> dict[str, float]:
-        def points(segments: list[Segment], key: str) -> torch.Tensor:
-            batch = data.packer.pack(segments, {key: list(range(len(segments)))})
-            return model.embedding(model.read(batch), batch.pairs[key])
-
-        heard = torch.cat([points([data.packer.segment([sn.Arrays("audio", m)]) for m in part], "audio") for part in mel.split(128)])
+        heard = embed_sounds(model, data, mel)
         out = {}
         for language in ("en", "zh"):
-            names = [data.packer.segment([sn.Arrays("text", data.ids(row[language]))]) for row in concepts]
-            named = torch.cat([points(names[i : i + 512], "text") for i in range(0, len(names), 512)])
-            place = ranks(heard @ named.T, wanted)
+            place = ranks(heard @ embed_texts(model, data, [row[language] for row in concepts]).T, wanted)
             for known in (True, False):
                 mine = torch.tensor([row["language"] == language and row["heard"] == known for row in rows])
                 if mine.any():
@@ -209,7 +198,7 @@ def run(data: str = "corpus", steps: int = 2400, sounds: int = 96, takes: str = 
     model = replace(model, objectives=(*model.objectives, sn.Ctc(width=model.encoders["audio"].width, symbols=len(SYMBOL) + 1)))
     return Run(
         name="nano-audio", model=model, batch=train.batch, steps=steps, warmup=0.03, cooldown=0.4, ema=0.996, clip=2.0, mixed=True,
-        groups=(Group(paths=EARS, kind="muon", rate=rate, rate_rest=1e-3, decay=0.02), Group(rate=0.0)), base=lambda: base(model),
+        groups=(Group(paths=EARS, kind="muon", rate=rate, rate_rest=1e-3, decay=0.02), Group(rate=0.0)), base=lambda: over_nano(model, EARS),
         validation=(held.batch(0),), validate_every=200, save_every=100, evaluate=evaluator(held), end=END,
         files={"codecs.json": codecs_with_ears().to_json().encode(), "tokenizer.json": (WEIGHTS / "nano" / "tokenizer.json").read_bytes()})
 

@@ -20,14 +20,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image as Pillow
-from PIL import ImageSequence
 from torch.nn import functional as F
 
 import sensorium as sn
-from nano import EMBED, END, SAY, codecs
+from nano import EMBED, END, SAY, codecs, in_epochs, over_nano
 from pictures import SIZE, load_concepts, load_pictures, on_paper
 from sensorium.catalog import WEIGHTS
 from sensorium.codecs.clips import FrameStack
+from sensorium.codecs.vision import read_animation
 from sensorium.files import read_lines
 from sensorium.train import Group, Run
 from sensorium.zoo.nano import moving
@@ -42,12 +42,8 @@ def load_clips(folder: Path, split: str) -> tuple[list[str], torch.Tensor]:
     """Concepts and clips of a split, uint8 RGB on white, (L, T, 3, H, W), all their frames."""
     rows, clips = [row for row in read_lines(folder / "clips.jsonl") if row["split"] == split], []
     for row in rows:
-        frames = []
-        for frame in ImageSequence.Iterator(Pillow.open(folder / row["parts"][0]["video"])):
-            paper = Pillow.new("RGBA", frame.size, (255, 255, 255, 255))
-            paper.alpha_composite(frame.convert("RGBA"))
-            frames.append(np.asarray(paper.convert("RGB").resize((SIZE, SIZE), Pillow.Resampling.LANCZOS)))
-        clips.append(np.stack(frames))
+        frames, _, _ = read_animation(folder / row["parts"][0]["video"])
+        clips.append(np.stack([np.asarray(frame.resize((SIZE, SIZE), Pillow.Resampling.LANCZOS)) for frame in frames]))
     return [row["concept"] for row in rows], torch.from_numpy(np.stack(clips)).permute(0, 1, 4, 2, 3).contiguous()
 
 
@@ -105,9 +101,8 @@ class VideoData:
 
     def batch(self, step: int) -> sn.Batch:
         """Batch of a step: a function of the seed and the step alone."""
-        rng, count, segments = np.random.default_rng((self.seed, 7, step)), len(self.names), []
-        for i in range(step * self.clips, (step + 1) * self.clips):
-            number = int(np.random.default_rng((self.seed, 3, i // count)).permutation(count)[i % count])
+        rng, segments = np.random.default_rng((self.seed, 7, step)), []
+        for number in in_epochs(self.seed, len(self.names), step * self.clips, self.clips):
             length = self.clip_LTCHW.shape[1]
             first = int(rng.integers(length // FRAMES)) if self.split == "train" else length // FRAMES // 2
             clip = self.clip_LTCHW[number, first :: length // FRAMES][:FRAMES].float() / 127.5 - 1
@@ -121,15 +116,6 @@ class VideoData:
         return self.packer.segment([sn.Arrays("text", self.request(concept, rng)), sn.Arrays("video", video_CFHW, target=True)])
 
 
-def base(spec: sn.Model) -> sn.ModelNet:
-    """nano as it is packaged, with fresh looks between frames; only these are trained."""
-    model, packaged = spec.build(seed=0), sn.load(WEIGHTS / "nano")
-    model.load_state_dict(packaged.state_dict(), strict=False)
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(name.startswith(PARTS))
-    return model
-
-
 def run(data: str = "corpus", steps: int = 2000, clips: int = 8, stills: int = 6, rate: float = 2e-3) -> Run:
     """The run behind the shipped motion."""
     train = VideoData(Path(data), clips, stills)
@@ -137,7 +123,7 @@ def run(data: str = "corpus", steps: int = 2000, clips: int = 8, stills: int = 6
     model = moving(sn.load(WEIGHTS / "nano").spec, frames=FRAMES)
     return Run(
         name="nano-video", model=model, batch=train.batch, steps=steps, warmup=0.03, cooldown=0.4, ema=0.996, clip=1.0, mixed=True,
-        groups=(Group(paths=PARTS, kind="muon", rate=rate, rate_rest=1e-3, decay=0.02), Group(rate=0.0)), base=lambda: base(model),
+        groups=(Group(paths=PARTS, kind="muon", rate=rate, rate_rest=1e-3, decay=0.02), Group(rate=0.0)), base=lambda: over_nano(model, PARTS),
         validation=(held.batch(0),), validate_every=250, save_every=100,
         files={"codecs.json": codecs_that_move().to_json().encode(), "tokenizer.json": (WEIGHTS / "nano" / "tokenizer.json").read_bytes()})
 

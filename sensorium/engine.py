@@ -109,23 +109,32 @@ def _draw_many(model: ModelNet, prompts: Sequence[Sequence[Value]], want: str, s
 
 def _best_drawn(desk: Desk, batch: Batch, solver: Solver, want: str, best_of: int) -> torch.Tensor:
     """Of ``best_of`` drawings of each prompt, the one nearest to it in the shared space."""
-    best, nearness = draw(desk.model, batch, solver, want), None
+    best = draw(desk.model, batch, solver, want)
+    if best_of == 1:
+        return best
+    asked_LO = _asked(desk, batch, want)
+    nearness_L = _nearness(desk, asked_LO, best, want)
     for number in range(1, best_of):
-        nearness = _nearness(desk, batch, best, want) if nearness is None else nearness
         again = draw(desk.model, batch, replace(solver, seed=solver.seed + 1_000_003 * number), want)
-        better = (near := _nearness(desk, batch, again, want)) > nearness
-        best, nearness = torch.where(better.reshape(-1, *[1] * (best.dim() - 1)), again, best), torch.maximum(near, nearness)
+        near_L = _nearness(desk, asked_LO, again, want)
+        better_L = (near_L > nearness_L).reshape(-1, *[1] * (best.dim() - 1))
+        best, nearness_L = torch.where(better_L, again, best), torch.maximum(near_L, nearness_L)
     return best
 
 
 @torch.inference_mode()
-def _nearness(desk: Desk, batch: Batch, drawn: torch.Tensor, want: str) -> torch.Tensor:
-    """Cosine of each drawing with its prompt, (L,)."""
-    model, codec = desk.model, vars(desk.codecs)[want]
+def _asked(desk: Desk, batch: Batch, want: str) -> torch.Tensor:
+    """Points of the prompts in the shared space, (L, O)."""
+    model = desk.model
     if "embed" not in model.heads or want not in model.spec.reads:
         raise ModalityError(f"best_of needs a model with a shared space that reads {want} as well as it writes it; leave it out")
-    asked = model.embedding(model.read(batch), batch.written[want].state_L)
-    return (embed(model, [codec.decode(one) for one in drawn], desk.codecs).to(asked) * asked).sum(dim=-1)
+    return model.embedding(model.read(batch), batch.written[want].state_L)
+
+
+def _nearness(desk: Desk, asked_LO: torch.Tensor, drawn: torch.Tensor, want: str) -> torch.Tensor:
+    """Cosine of each drawing with what was asked for, (L,)."""
+    codec = vars(desk.codecs)[want]
+    return (embed(desk.model, [codec.decode(one) for one in drawn], desk.codecs).to(asked_LO) * asked_LO).sum(dim=-1)
 
 
 def respond(model: ModelNet, request: Request, codecs: Codecs | None = None) -> Reply:

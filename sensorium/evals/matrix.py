@@ -22,7 +22,7 @@ from sensorium.catalog import WEIGHTS
 from sensorium.codecs.clips import load_video
 from sensorium.conversions import Converter
 from sensorium.denoise import Solver
-from sensorium.evals.figures import Figure, ranks, share
+from sensorium.evals.figures import Figure, share
 from sensorium.evals.judge import Judge
 from sensorium.evals.nano import Held
 from sensorium.evals.speech import Listener, own_ears, words_of
@@ -102,9 +102,7 @@ class _Marker:
             return self.judge.ranks(self.judge.codec.encode_all(made), concepts)
         frames = [load_video(video) for video in made]
         scores = torch.stack([self.judge.scores(self.judge.codec.encode_all([sn.Image(one) for one in some])).mean(dim=0) for some in frames])
-        number = {concept: i for i, concept in enumerate(self.judge.concepts)}
-        place = {concept: i for i, concept in enumerate(self.judge.judged)}
-        return ranks(scores[:, [number[c] for c in self.judge.judged]], torch.tensor([place[c] for c in concepts]))
+        return self.judge.placed(scores, concepts)
 
 
 def evaluate_matrix(name: str, data: Path, limit: int | None = None, seed: int = 0, console: Console | None = None,
