@@ -32,18 +32,19 @@ from sensorium.files import read_lines
 from sensorium.train import Group, Run
 from sensorium.zoo.nano import moving
 
-FRAMES, STYLE = 8, "fluent-3d"
+FRAMES, LENGTH, STYLE = 8, 24, "fluent-3d"
 PARTS = ("fuse.motion",)
 REQUESTS = (("{}", "{}"), ("Animate {}", "让{}动起来"), ("A moving picture of {}.", "{}的动画"), ("Draw a {}", "画一个{}"))
 
 
 @lru_cache(maxsize=4)
 def load_clips(folder: Path, split: str) -> tuple[list[str], torch.Tensor]:
-    """Concepts and clips of a split, uint8 RGB on white, (L, T, 3, H, W), all their frames."""
+    """Concepts and clips of a split, uint8 RGB on white, (L, LENGTH, 3, H, W)."""
     rows, clips = [row for row in read_lines(folder / "clips.jsonl") if row["split"] == split], []
     for row in rows:
-        frames, _, _ = read_animation(folder / row["parts"][0]["video"])
-        clips.append(np.stack([np.asarray(frame.resize((SIZE, SIZE), Pillow.Resampling.LANCZOS)) for frame in frames]))
+        frames, count, _ = read_animation(folder / row["parts"][0]["video"])
+        small = [np.asarray(frame.resize((SIZE, SIZE), Pillow.Resampling.LANCZOS)) for frame in frames]
+        clips.append(np.stack([small[i * count // LENGTH] for i in range(LENGTH)]))  # a file holds frames that are alike only once
     return [row["concept"] for row in rows], torch.from_numpy(np.stack(clips)).permute(0, 1, 4, 2, 3).contiguous()
 
 
