@@ -31,10 +31,12 @@ import sensorium as sn
 from efficientnet import EYES
 from pictures import SIZE, Concept, Stream, load_concepts, load_pictures, on_paper
 from sensorium.catalog import WEIGHTS
+from sensorium.checkpoint import write_tensors
 from sensorium.corpus.kinds import KINDS
 from sensorium.data import Segment
 from sensorium.evals.figures import ranks
-from sensorium.files import read_lines
+from sensorium.files import read_lines, write_file
+from sensorium.spec import from_json
 from sensorium.train import Group, Run
 from sensorium.zoo.nano import nano
 
@@ -42,6 +44,7 @@ PICTURES_A_STEP = 112
 CONCEPTS = Group(paths=("encoders.concept",), rate=2e-3, decay=0.0)
 SPECIALS = ("<pad>", "<embed>", "<say>", "<end>")
 PAD, EMBED, SAY, END = range(4)
+VOCAB = 4096
 # The picture drawn for a request that names no style: the first of these that the training split has.
 DEFAULT_STYLES = ("twemoji", "fluent-flat", "noto", "emojione", "fluent-color", "noto-v1", "fluent-3d", "fxemoji", "streamline")
 STYLE_WORDS = {
@@ -152,7 +155,7 @@ class NanoData:
         return self.packer.segment([sn.Arrays("text", self.ids(text)), *drawn])
 
 
-def train_tokenizer(folder: Path, vocab: int = 4096) -> None:
+def train_tokenizer(folder: Path, vocab: int = VOCAB) -> None:
     """Byte-level BPE over every name, keyword, question and request in both languages."""
     texts = [w for pair in (*QUESTIONS, *REQUESTS) for w in pair] * 20
     for concept in load_concepts(folder).values():
@@ -190,6 +193,37 @@ def over_nano(spec: sn.Model, parts: tuple[str, ...]) -> sn.ModelNet:
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name.startswith(parts))
     return model
+
+
+def add_parts(name: str, trained: Path, out: Path, parts: tuple[str, ...], grow: Callable[[sn.Model], sn.Model], what: str) -> None:
+    """Put what a run over nano taught into the folder that ships: its weights as a file of their own, its sentence, codecs and card grown by it.
+
+    Args:
+        name: of the file, ``weights-NAME.safetensors``.
+        trained: the run's folder.
+        out: the folder that ships.
+        parts: beginnings of the paths of what was trained.
+        grow: nano's sentence -> the one with these parts.
+        what: for the card: what it reads or writes by them.
+    """
+    net, spec = sn.load(trained / "final"), from_json((out / "model.json").read_text(encoding="utf-8"))
+    base = nano(VOCAB)
+    own = [one for one in grow(base).objectives if one not in base.objectives]
+    spec = spec if all(one in spec.objectives for one in own) else grow(spec)
+    moved = {f"{path}.": f"{path}." for path in parts}
+    moved |= {f"objectives.{net.spec.objectives.index(one)}.": f"objectives.{spec.objectives.index(one)}." for one in own}
+    kept = {new + key.removeprefix(old): value.to(torch.bfloat16)
+            for key, value in net.state_dict().items() for old, new in moved.items() if key.startswith(old)}
+    write_tensors(out / f"weights-{name}.safetensors", kept)
+    mine, theirs = (json.loads((folder / "codecs.json").read_text(encoding="utf-8")) for folder in (out, trained / "final"))
+    write_file(out / "codecs.json", json.dumps({**mine, **theirs}, indent=1).encode())
+    write_file(out / "model.json", spec.to_json().encode())
+    card, log = json.loads((out / "card.json").read_text(encoding="utf-8")), read_lines(trained / "log.jsonl")
+    history = json.loads((trained / "history.json").read_text(encoding="utf-8"))
+    card["parts"] = {**card.get("parts", {}), name: {
+        "what": what, "recipe": f"recipes/nano_{name}.py", "steps": log[-1]["step"], "loss": log[:: max(len(log) // 60, 1)],
+        "validation": [{"step": row["step"], **row["figures"]} for row in history]}}
+    write_file(out / "card.json", json.dumps(card, indent=1, ensure_ascii=False).encode())
 
 
 def in_epochs(seed: int, count: int, start: int, many: int) -> list[int]:

@@ -2,6 +2,7 @@
 
     make corpus && python -m sensorium.corpus.spoken corpus        # once: pictures, names, and the names spoken
     sensorium train recipes/nano_audio.py --data corpus
+    python recipes/nano_audio.py runs/nano-audio sensorium/weights/nano         # into the folder that ships
 
 What is trained is the ears alone; nano's own weights stay as they are, so it sees, writes and draws as before. Every step takes utterances of
 the training voices and lays each out beside its name:
@@ -10,12 +11,13 @@ the training voices and lays each out beside its name:
     [sound] <embed> "What is this?" <embed> <say> its name <end>        next token; embedding of the sound
     [its name] <embed>                                                  embedding of the text, which the sound's is drawn to
 
-The same word from another mouth sounds otherwise: every utterance is sped up or slowed down with its pitch, coloured, buried in a little noise, and
-parts of its spectrogram are covered.
+The same word from another mouth sounds otherwise: every utterance is sped up or slowed down with its pitch, its frequencies are stretched apart from
+that, it is coloured, buried in a little noise, and parts of its spectrogram are covered.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
@@ -26,19 +28,22 @@ import torch
 from torch.nn import functional as F
 
 import sensorium as sn
-from nano import EMBED, END, QUESTIONS, SAY, codecs, embed_texts, in_epochs, over_nano
+from nano import EMBED, END, QUESTIONS, SAY, VOCAB, add_parts, codecs, embed_texts, in_epochs, over_nano
 from sensorium.catalog import WEIGHTS
 from sensorium.codecs import english, mandarin
 from sensorium.codecs.audio import AudioCodec, load_audio
 from sensorium.codecs.phonemes import SYMBOLS, phonemes
+from sensorium.codecs.waves import mel_filters
 from sensorium.data import Segment
 from sensorium.evals.figures import ranks
 from sensorium.files import read_lines
 from sensorium.train import Group, Run
-from sensorium.zoo.nano import hearing
+from sensorium.zoo.nano import nano
+from sensorium.zoo.nano_whole import hearing
 
 FRAMES = 256
-EARS = ("encoders.audio", "align.audio", "objectives.3", "objectives.4")
+PARTS = ("encoders.audio", "align.audio")
+TRAINED = (*PARTS, "objectives.3", "objectives.4")  # with what is of use in training only
 SYMBOL = {symbol: i for i, symbol in enumerate(sorted(symbol for symbol in SYMBOLS if symbol.isalpha() or symbol in "→↗↓↘"), start=1)}
 
 
@@ -72,6 +77,22 @@ def stretched(wave_T: np.ndarray, rng: np.random.Generator, most: float = 0.14) 
     sound = np.interp(place, np.arange(len(wave_T)), wave_T.astype(np.float32) / 32767).astype(np.float32)
     silence = np.zeros(int(rng.integers(0, 3200)), dtype=np.float32)
     return torch.from_numpy(np.concatenate([silence, sound]))
+
+
+def warped(mel_BMF: torch.Tensor, generator: torch.Generator, most: float = 0.13) -> torch.Tensor:
+    """Spectrograms as longer or shorter throats would have made them: the frequency axis of each stretched by a factor of its own.
+
+    Source: vocal tract length perturbation (Jaitly and Hinton, 2013), without its bend at the top.
+    """
+    count, mels, frames = mel_BMF.shape
+    bins_hz = (mel_filters(mels, 16_000, 400) * torch.linspace(0, 8_000, 201)).sum(dim=1) / mel_filters(mels, 16_000, 400).sum(dim=1)
+    factor = torch.exp((torch.rand(count, generator=generator) * 2 - 1) * most)
+    wanted_hz = bins_hz * factor[:, None]
+    place = torch.from_numpy(np.interp(wanted_hz.numpy(), bins_hz.numpy(), np.arange(mels))).float()
+    low = place.floor().long().clamp(max=mels - 2)
+    share = (place - low)[:, :, None]
+    below, above = (mel_BMF.gather(1, (low + k)[:, :, None].expand(-1, -1, frames)) for k in (0, 1))
+    return below + (above - below) * share
 
 
 def coloured(mel_BMF: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -140,7 +161,8 @@ class HearData:
             sounds = [samples(self.spoken.wave[i]) for i in chosen]
         mel_BMF = self.codec.encode_samples(sounds)
         if self.changed:
-            mel_BMF = coloured(mel_BMF, torch.Generator().manual_seed(int(rng.integers(2**62))))
+            generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+            mel_BMF = coloured(warped(mel_BMF, generator), generator)
         rows = [self.spoken.rows[i] for i in chosen]
         questions = [QUESTIONS[int(rng.integers(len(QUESTIONS)))][row["language"] == "zh"] for row in rows]
         return self.layout(mel_BMF, rows, questions)
@@ -155,7 +177,7 @@ class HearData:
         pairs = {"audio": list(range(count)), "text": list(range(count, 2 * count))}
         batch = self.packer.pack(heard + told, pairs, [self.number[row["concept"]] for row in rows])
         said = [torch.tensor(self.said(rows[i]["parts"][1]["text"], rows[i]["language"])) for i in batch.pairs["audio"].argsort().tolist()]
-        return replace(batch, pairs={**batch.pairs, "audio/said": torch.nn.utils.rnn.pad_sequence(said, batch_first=True)})
+        return replace(batch, said={"audio": torch.nn.utils.rnn.pad_sequence(said, batch_first=True)})
 
 
 @torch.no_grad()
@@ -194,11 +216,11 @@ def run(data: str = "corpus", steps: int = 2400, sounds: int = 96, takes: str = 
     """The run behind the shipped ears."""
     train = HearData(Path(data), sounds, tuple(takes.split()))
     held = HearData(Path(data), 96, ("test",), seed=1, changed=False)
-    model = hearing(sn.load(WEIGHTS / "nano").spec, frames=FRAMES)
+    model = hearing(nano(VOCAB), frames=FRAMES)
     model = replace(model, objectives=(*model.objectives, sn.Ctc(width=model.encoders["audio"].width, symbols=len(SYMBOL) + 1)))
     return Run(
         name="nano-audio", model=model, batch=train.batch, steps=steps, warmup=0.03, cooldown=0.4, ema=0.996, clip=2.0, mixed=True,
-        groups=(Group(paths=EARS, kind="muon", rate=rate, rate_rest=1e-3, decay=0.02), Group(rate=0.0)), base=lambda: over_nano(model, EARS),
+        groups=(Group(paths=TRAINED, kind="muon", rate=rate, rate_rest=1e-3, decay=0.02), Group(rate=0.0)), base=lambda: over_nano(model, TRAINED),
         validation=(held.batch(0),), validate_every=200, save_every=100, evaluate=evaluator(held), end=END,
         files={"codecs.json": codecs_with_ears().to_json().encode(), "tokenizer.json": (WEIGHTS / "nano" / "tokenizer.json").read_bytes()})
 
@@ -206,3 +228,7 @@ def run(data: str = "corpus", steps: int = 2400, sounds: int = 96, takes: str = 
 def codecs_with_ears() -> sn.Codecs:
     """nano's codecs, and that of sounds."""
     return replace(codecs(), audio=AudioCodec(frames=FRAMES))
+
+
+if __name__ == "__main__":
+    add_parts("audio", Path(sys.argv[1]), Path(sys.argv[2]), PARTS, hearing, "audio: names in English and Chinese, spoken")

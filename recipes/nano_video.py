@@ -2,6 +2,7 @@
 
     make corpus && python -m sensorium.corpus.animated corpus       # once: pictures, names, and the moving ones
     sensorium train recipes/nano_video.py --data corpus
+    python recipes/nano_video.py runs/nano-video sensorium/weights/nano         # into the folder that ships
 
 What is trained is the looks between frames alone; nano's own weights stay as they are. Every step takes clips of the training split, each with a
 request, and stills of any concept that training may see, moved by code: they bounce, sway, pulse or shake. So a thing whose clip was never seen
@@ -13,6 +14,7 @@ moves too.
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -23,14 +25,15 @@ from PIL import Image as Pillow
 from torch.nn import functional as F
 
 import sensorium as sn
-from nano import EMBED, END, SAY, codecs, in_epochs, over_nano
+from nano import EMBED, END, SAY, VOCAB, add_parts, codecs, in_epochs, over_nano
 from pictures import SIZE, load_concepts, load_pictures, on_paper
 from sensorium.catalog import WEIGHTS
 from sensorium.codecs.clips import FrameStack
 from sensorium.codecs.vision import read_animation
 from sensorium.files import read_lines
 from sensorium.train import Group, Run
-from sensorium.zoo.nano import moving
+from sensorium.zoo.nano import nano
+from sensorium.zoo.nano_whole import moving
 
 FRAMES, LENGTH, STYLE = 8, 24, "fluent-3d"
 PARTS = ("fuse.motion",)
@@ -121,7 +124,7 @@ def run(data: str = "corpus", steps: int = 2000, clips: int = 8, stills: int = 6
     """The run behind the shipped motion."""
     train = VideoData(Path(data), clips, stills)
     held = VideoData(Path(data), 16, 0, seed=1, split="test")
-    model = moving(sn.load(WEIGHTS / "nano").spec, frames=FRAMES)
+    model = moving(nano(VOCAB), frames=FRAMES)
     return Run(
         name="nano-video", model=model, batch=train.batch, steps=steps, warmup=0.03, cooldown=0.4, ema=0.996, clip=1.0, mixed=True,
         groups=(Group(paths=PARTS, kind="muon", rate=rate, rate_rest=1e-3, decay=0.02), Group(rate=0.0)), base=lambda: over_nano(model, PARTS),
@@ -133,3 +136,7 @@ def codecs_that_move() -> sn.Codecs:
     """nano's codecs, and that of videos."""
     still = codecs()
     return replace(still, video=FrameStack(still.image, frames=FRAMES))
+
+
+if __name__ == "__main__":
+    add_parts("video", Path(sys.argv[1]), Path(sys.argv[2]), PARTS, moving, "video: moving pictures of things, eight frames; read without training")

@@ -12,6 +12,7 @@ from sensorium.codecs.text import Tokenizer
 from sensorium.codecs.tiles import AnyresCodec, SplitCodec, StretchCodec, ViewsCodec
 from sensorium.codecs.video import FramesCodec
 from sensorium.codecs.vision import VisionCodec
+from sensorium.codecs.voice import VoiceCodec
 from sensorium.data import Arrays, Packer
 from sensorium.decoder import Decoder
 from sensorium.dual_stream import DualStream
@@ -26,6 +27,7 @@ from sensorium.gan import Adversarial, Critic, Grow, Pixels
 from sensorium.heads import Classes, Lookahead, Tokens, Unit
 from sensorium.heads_codes import Codes
 from sensorium.heads_flow import ConvFlow, Flow, FrameFlow, VideoFlow
+from sensorium.heads_voice import Voice
 from sensorium.layers.experts import Experts
 from sensorium.layers.mla import Latent
 from sensorium.layers.stack import Stack
@@ -35,11 +37,13 @@ from sensorium.objectives_ctc import Ctc
 from sensorium.objectives_denoise import Denoise, FlowMatching
 from sensorium.objectives_pixels import Reconstruct
 from sensorium.objectives_spell import Spell
+from sensorium.objectives_voice import Speaking
 from sensorium.paths import Diffusion, Straight
 from sensorium.samples import Mixture, open_source
 from sensorium.spec import Spec, from_dict, from_json
 from sensorium.train import Group, Run, fit
 from sensorium.types import *  # noqa: F403
 from sensorium.unet import UNet
+from sensorium.voice import own_voice
 
 import sensorium.zoo  # isort: skip  (the families register themselves, and with them the published layouts that load() knows)

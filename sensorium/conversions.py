@@ -11,10 +11,12 @@ from dataclasses import dataclass
 
 import sensorium as sn
 from sensorium.denoise import Solver
+from sensorium.named import open_voice
 from sensorium.speak import Speaker, join
-from sensorium.types import MODALITIES, Media, ModalityError, Text
+from sensorium.types import MODALITIES, Audio, Media, MediaError, ModalityError, Text
+from sensorium.voice import own_voice
 
-__all__ = ["Converter", "QUESTIONS"]
+__all__ = ["Converter", "QUESTIONS", "voice_of"]
 
 QUESTIONS = {"en": "What is this?", "zh": "这是什么？"}
 
@@ -25,7 +27,7 @@ class Converter:
 
     Args:
         model, name: e.g. nano, and what to call it.
-        speaker: a voice, or None where there is none.
+        speaker: its voice; see :func:`voice_of`. None: nothing is said.
         solver: of what is drawn.
         best_of: drawings made for each one kept.
     """
@@ -71,9 +73,20 @@ class Converter:
         if target == "text":
             return [Text(name.strip()) for name in sn.write_texts(self.model, [[value, QUESTIONS[language]] for value in values])]
         if target == "audio":
-            return [join(self.speaker.speak(name.text or "nothing")) for name in self._names(values, language)]
+            return [self._said(name.text) for name in self._names(values, language)]
         draw = sn.draw_images if target == "image" else sn.draw_videos
         return draw(self.model, [[value] for value in values], self.solver, best_of=self.best_of)
 
+    def _said(self, text: str) -> Audio:
+        try:
+            return join(self.speaker.speak(text))
+        except MediaError:  # a model may answer with nothing that could be said
+            return join(self.speaker.speak("nothing"))
+
     def _names(self, values: Sequence[Text | Media], language: str) -> list[Text]:
         return list(values) if values[0].modality == "text" else self.convert(values, "text", language)
+
+
+def voice_of(model: sn.ModelNet, name: str) -> Speaker:
+    """A model's own voice, or else the best at hand."""
+    return own_voice(model, name) if "audio" in model.spec.writes else open_voice()

@@ -31,6 +31,7 @@ from sensorium.types import CheckpointError, ConfigError, Media, MediaError, Mes
 __all__ = ["Codecs", "codecs_of", "Desk", "Value"]
 
 Value = str | Text | Media
+_SPECS = ("image", "audio", "video", "voice")
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class Codecs:
         text: tokenizer, or None.
         image: picture codec, or None; it gives an array, or a list of what the picture becomes with the model's own texts between.
         audio: sound codec, or None.
+        voice: codec of what it says, or None.
         video: codec of moving pictures; None shows a model that reads pictures a few frames of them, evenly apart.
         context: longest text read, in tokens; with a template, of the whole conversation and the answer.
         say, end: names of the special tokens around an answer; None where the model has none.
@@ -66,11 +68,12 @@ class Codecs:
     template: ChatTemplate | None = None
     words: str | None = None
     video: Spec | None = None
+    voice: Spec | None = None
 
     def to_json(self) -> str:
         """For codecs.json; the tokenizer is a file of its own."""
-        plain: dict[str, Any] = {k: v for k, v in vars(self).items() if k not in ("text", "image", "audio", "video", "template")}
-        made = {name: vars(self)[name].to_dict() for name in ("image", "audio", "video", "template") if vars(self)[name] is not None}
+        plain: dict[str, Any] = {k: v for k, v in vars(self).items() if k not in ("text", *_SPECS, "template")}
+        made = {name: vars(self)[name].to_dict() for name in (*_SPECS, "template") if vars(self)[name] is not None}
         return json.dumps({**plain, "image": None, **made}, indent=1)
 
     @staticmethod
@@ -86,7 +89,7 @@ class Codecs:
                 raise CheckpointError(f"{folder} has no codecs.json; give codecs=Codecs(...) to say how values become arrays")
             return _published(folder)
         data = json.loads((folder / "codecs.json").read_text(encoding="utf-8"))
-        made = {name: from_dict(data.pop(name)) if data.get(name) else data.pop(name, None) for name in ("image", "audio", "video")}
+        made = {name: from_dict(data.pop(name)) if data.get(name) else data.pop(name, None) for name in _SPECS}
         template = data.pop("template", None)
         tokenizer = folder / "tokenizer.json"
         text = Tokenizer.from_file(tokenizer) if tokenizer.is_file() else Codecs.load(find(data["words"])).text if data.get("words") else None

@@ -21,7 +21,9 @@ from sensorium.denoise import Solver, draw, stream_draw
 from sensorium.desk import Codecs, Desk, Value, codecs_of
 from sensorium.generate import Sampling, Stops, continue_text, stream_text
 from sensorium.model import ModelNet
+from sensorium.speak import join
 from sensorium.types import MODALITIES, Batch, ConfigError, Delta, Image, Message, ModalityError, Reply, Request, Text, Video, user
+from sensorium.voice import own_voice
 
 __all__ = ["Codecs", "codecs_of", "constraints_of", "draw_images", "draw_videos", "embed", "respond", "sampling_of", "stream", "tell", "write_texts"]
 
@@ -160,6 +162,9 @@ def stream(model: ModelNet, request: Request, codecs: Codecs | None = None) -> I
     if not any(message.parts for message in request.messages):
         raise ConfigError("the request is empty; give it a text or a picture")
     for want in request.want:
+        if want == "audio":
+            yield _spoken(desk, request)
+            continue
         batch = desk.packer.pack([desk.prompt(request.messages, want)], alone=True)
         yield from _text(desk, batch, request) if want == "text" else _drawn(desk, batch, request, want)
 
@@ -211,6 +216,17 @@ def _text(desk: Desk, batch: Batch, request: Request) -> Iterator[Delta]:
     constraints = constraints_of(desk, request)
     tokens = stream_text(desk.model, batch, sampling_of(desk, request, batch.token_BT.shape[1]), constraints)
     return tell(desk, tokens, request, constraints)
+
+
+def _spoken(desk: Desk, request: Request) -> Delta:
+    """A text said aloud; with media, what the model says of them."""
+    given = [value for message in request.messages for value in message.parts]
+    text = " ".join(value.text for value in given if value.modality == "text")
+    if any(value.modality != "text" for value in given):
+        text = respond(desk.model, replace(request, want=("text",)), desk.codecs).text
+    name = desk.model.folder.name if desk.model.folder else "built"
+    sound = join(own_voice(desk.model, name, desk.codecs, request.seed).speak(text))
+    return Delta("part", replace(sound, info={**sound.info, "model": name, "seed": request.seed}), 1, 1)
 
 
 def _drawn(desk: Desk, batch: Batch, request: Request, want: str) -> Iterator[Delta]:

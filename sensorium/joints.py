@@ -12,6 +12,7 @@ from sensorium.heads_flow import FrameFlow
 from sensorium.objectives import Ahead, Classify, Contrastive, NextToken
 from sensorium.objectives_denoise import Denoise, FlowMatching
 from sensorium.objectives_spell import Spell
+from sensorium.objectives_voice import Speaking
 from sensorium.spec import Spec
 from sensorium.types import ConfigError
 
@@ -87,6 +88,8 @@ def name_problems(spec: Any) -> list[str]:
             problems.append(f"objective {type(objective).__name__} needs heads[{objective.modality!r}] = Flow(...)")
         if isinstance(objective, Adversarial) and not {"image", "critic"} <= set(spec.heads):
             problems.append("objective Adversarial needs heads['image'] = Pixels(...) and heads['critic'] = Critic(...)")
+        if isinstance(objective, Speaking) and "audio" not in spec.heads:
+            problems.append("objective Speaking needs heads['audio'] = Voice(...)")
         if isinstance(objective, Contrastive) and "embed" not in spec.heads:
             problems.append("objective Contrastive needs heads['embed'] = Unit(...)")
     names = spec.loss_names

@@ -24,6 +24,7 @@ from sensorium.objectives_ctc import Ctc
 from sensorium.objectives_denoise import Denoise, FlowMatching
 from sensorium.objectives_pixels import Reconstruct
 from sensorium.objectives_spell import Spell
+from sensorium.objectives_voice import Speaking
 from sensorium.spec import Spec
 from sensorium.types import Batch
 
@@ -81,7 +82,7 @@ def _spell(objective: Any, step: _Step) -> torch.Tensor | None:
 
 
 def _ctc(objective: Any, step: _Step) -> torch.Tensor | None:
-    said_LU = step.batch.pairs.get(f"{objective.spec.modality}/said")
+    said_LU = step.batch.said.get(objective.spec.modality)
     if said_LU is None:
         return None
     with torch.autocast(said_LU.device.type, enabled=False):
@@ -171,12 +172,18 @@ def _adversarial(objective: Any, step: _Step) -> torch.Tensor | None:
     return objective(step.model.heads["critic"], step.batch.written["image"].value_LCHW.to(step.model.dtype), step.made)
 
 
+def _speaking(objective: Any, step: _Step) -> torch.Tensor | None:
+    if "speech" not in step.batch.said:
+        return None
+    return objective(step.model.heads["audio"], step.batch.said["speech"], step.batch.media["speech"].to(step.model.dtype), step.generator)
+
+
 LOSSES: dict[type[Spec], tuple[str, Callable[[Any, _Step], torch.Tensor | None]]] = {
     Contrastive: ("contrastive", _contrastive), Classify: ("classify", _classify), Spell: ("spell", _spell), Ctc: ("ctc", _ctc),
     NextToken: ("next_token", _next_token),
     NextCode: ("next_code", _next_code), Ahead: ("ahead", _ahead), Balance: ("balance", _balance),
     FlowMatching: ("flow", _denoise), Denoise: ("denoise", _denoise),
-    Reconstruct: ("reconstruct", _reconstruct), Adversarial: ("adversarial", _adversarial)}
+    Reconstruct: ("reconstruct", _reconstruct), Speaking: ("speaking", _speaking), Adversarial: ("adversarial", _adversarial)}
 """Objective -> its loss's name, and how it is worked out."""
 
 

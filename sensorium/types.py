@@ -289,8 +289,7 @@ class Features:
 
 
 class Enter(Protocol):
-    """What lets features into a decoder: asked before each layer (Flamingo's gates) and again in its middle, between attention and MLP
-    (Whisper's plain cross-attention)."""
+    """What lets features into a decoder: asked before each layer (Flamingo's gates) and in its middle, after attention (Whisper's)."""
 
     def enter(self, x_BTD: torch.Tensor, layer: int, memory: Any, middle: bool) -> torch.Tensor: ...
 
@@ -359,8 +358,7 @@ class Batch:
         layout: where each token stands.
         label_BT: int64 id to predict at this place (already shifted); -100 for none.
         media: modality -> encoder input stacked over L (media, or the tiles they are cut into), in row-major order of their spans.
-        pick: modality -> int64 which of all aligned features, flattened, stands at each of the media places; -1 - k is the k-th learned
-            vector of ``Splice``. A modality that is not here has every feature once, in order.
+        pick: modality -> int64 which of all aligned features stands at each of its places, -1 - k the k-th of ``Splice``; none: each, in order.
         sees_BT: int64 index into ``media`` of the latest medium at or before each token, per row; -1 for none.
         written: modality -> what is to be written.
         pairs: modality, or a view of it ("text/answer") -> tower input (LCHW pixels or LT ids), or int64 flat indices of the tokens whose
@@ -368,6 +366,7 @@ class Batch:
         group_L: int64 identity of each pair; equal identities are never negatives of each other.
         class_L: int64 class of each item of ``pairs``, for models that tell classes apart.
         spelled: modality -> words that the places of its ``media`` should read as.
+        said: modality -> int64 (L, U) phonemes that its ``media`` say, in order, filled up with 0.
         next_B: int64 coordinate of what follows each row, where ``layout`` has coordinates.
         samples: how many samples are packed here.
     """
@@ -384,6 +383,7 @@ class Batch:
     group_L: torch.Tensor | None = None
     class_L: torch.Tensor | None = None
     spelled: dict[str, Spelled] = field(default_factory=dict)
+    said: dict[str, torch.Tensor] = field(default_factory=dict)
     next_B: torch.Tensor | None = None
     samples: int = 0
 

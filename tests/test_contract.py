@@ -46,6 +46,9 @@ def outputs(model: sn.ModelNet, batch: Batch) -> list[torch.Tensor]:
             unit = model.embedding(states, value) if value.dim() == 1 else model.tower(modality.partition("/")[0], value)
         for sample, row in enumerate(unit):
             found.setdefault(sample, []).append(row)
+    for sample, symbols in enumerate(batch.said.get("speech", ())):
+        said = model.heads["audio"].read(symbols[None])
+        found.setdefault(sample, []).append(torch.cat([said.state_LUD.flatten(), said.mean_LUN.flatten(), said.log_LU.flatten()]))
     for modality, written in batch.written.items():
         clean = written.value_LCHW.double()
         t = torch.full((len(clean),), 0.4, dtype=torch.float64)
@@ -191,7 +194,8 @@ def test_cached_decoding_is_the_full_forward(entry: Entry) -> None:
     single = {f: getattr(batch, f)[:1] for f in ("token_BT", "media_BT", "sees_BT")}
     layout = Layout(*(getattr(batch.layout, f)[:1] for f in ("segment_BT", "position_BT", "span_BT")),
                     None if batch.layout.axes_BTA is None else batch.layout.axes_BTA[:1])
-    alone = Batch(**single, layout=layout, media=batch.media, pick=batch.pick)
+    here = {name: value for name, value in batch.media.items() if name in MODALITIES and (single["media_BT"] == 1 + MODALITIES.index(name)).any()}
+    alone = Batch(**single, layout=layout, media=here, pick=batch.pick)
     length = int((layout.segment_BT >= 0).sum())
     cache, seen = Cache(), []
     seen.append(model.read(_prefix(alone, last + 2), cache))

@@ -119,15 +119,16 @@ def matrix(
 
     [dim]sensorium matrix[/dim]    [dim]sensorium matrix frog examples/pictures/crown.png --folder mine[/dim]
     """
-    from sensorium.cli.shared import value
-    from sensorium.conversions import Converter
+    from sensorium.cli.shared import moving_value
+    from sensorium.conversions import Converter, voice_of
     from sensorium.demo import examples
     from sensorium.denoise import Solver
     from sensorium.matrix import example_inputs, make_matrix
-    from sensorium.named import open_model, open_voice
+    from sensorium.named import open_model
 
-    converter = Converter(open_model(model), model, open_voice(), Solver(seed=seed), best_of)
-    inputs = [value(word) for word in given] if given else example_inputs(examples())
+    net = open_model(model)
+    converter = Converter(net, model, voice_of(net, model), Solver(seed=seed), best_of)
+    inputs = [moving_value(word) for word in given] if given else example_inputs(examples())
     out.print(f"open {make_matrix(folder, converter, inputs, err)}")
 
 

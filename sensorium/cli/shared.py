@@ -38,6 +38,16 @@ def value(text: str) -> Any:
     return sn.Text(text)
 
 
+def moving_value(text: str) -> Any:
+    """The same, but a film, or a picture that moves, is a video."""
+    import sensorium as sn
+    from sensorium.codecs.vision import read_animation
+
+    ending = Path(text).suffix.lower()
+    moves = ending in VIDEO_ENDINGS or (ending in (".webp", ".gif", ".png") and Path(text).is_file() and read_animation(text)[1] > 1)
+    return sn.Video(text) if moves else value(text)
+
+
 def write_json(path: Path, data: Any) -> None:
     """Write figures to a file in one step."""
     from sensorium.files import write_file

@@ -131,6 +131,11 @@ class Judge:
         """Place of the wanted concept among the judged ones, 0 the first, (L,)."""
         return self.placed(self.scores(image_LCHW), wanted)
 
+    def film_ranks(self, films: Sequence[torch.Tensor], wanted: Sequence[str]) -> torch.Tensor:
+        """The same of films, each (F, 3, H, W) in 0..1: by the mean of its frames' scores."""
+        scores = [self.scores(self.codec.encode_all([sn.Image(frame) for frame in film])).mean(dim=0) for film in films]
+        return self.placed(torch.stack(scores), wanted)
+
     def placed(self, scores_LC: torch.Tensor, wanted: Sequence[str]) -> torch.Tensor:
         """The same, of scores for every concept."""
         place = {concept: i for i, concept in enumerate(self.judged)}

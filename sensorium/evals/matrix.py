@@ -20,14 +20,14 @@ from rich.console import Console
 import sensorium as sn
 from sensorium.catalog import WEIGHTS
 from sensorium.codecs.clips import load_video
-from sensorium.conversions import Converter
+from sensorium.conversions import Converter, voice_of
 from sensorium.denoise import Solver
 from sensorium.evals.figures import Figure, share
 from sensorium.evals.judge import Judge
 from sensorium.evals.nano import Held
-from sensorium.evals.speech import Listener, own_ears, words_of
+from sensorium.evals.speech import Listener, own_ears, read_as
 from sensorium.files import read_lines
-from sensorium.named import best, open_model, open_voice
+from sensorium.named import best, open_model
 from sensorium.types import MODALITIES, ConfigError, Media, Text
 
 __all__ = ["cell_name", "evaluate_matrix", "Item", "items_of"]
@@ -90,7 +90,7 @@ class _Marker:
         pairs = [(self.held.concepts[item.concept][self.language(item, source, target)], self.language(item, source, target)) for item in items]
         if target == "text":
             return [out.text == name for out, (name, _) in zip(made, pairs, strict=True)]
-        return [words_of(self.ears(out, tongue), tongue) == words_of(name, tongue) for out, (name, tongue) in zip(made, pairs, strict=True)]
+        return [read_as(self.ears(out, tongue), tongue) == read_as(name, tongue) for out, (name, tongue) in zip(made, pairs, strict=True)]
 
     @staticmethod
     def language(item: Item, source: str, target: str) -> str:
@@ -100,9 +100,7 @@ class _Marker:
     def _ranks(self, concepts: Sequence[str], made: Sequence[Media], target: str) -> torch.Tensor:
         if target == "image":
             return self.judge.ranks(self.judge.codec.encode_all(made), concepts)
-        frames = [load_video(video) for video in made]
-        scores = torch.stack([self.judge.scores(self.judge.codec.encode_all([sn.Image(one) for one in some])).mean(dim=0) for some in frames])
-        return self.judge.placed(scores, concepts)
+        return self.judge.film_ranks([load_video(video) for video in made], concepts)
 
 
 def evaluate_matrix(name: str, data: Path, limit: int | None = None, seed: int = 0, console: Console | None = None,
@@ -122,7 +120,8 @@ def evaluate_matrix(name: str, data: Path, limit: int | None = None, seed: int =
     """
     console, held, judge = console or Console(stderr=True), Held(Path(data)), Judge.load(WEIGHTS / "judge")
     marker = _Marker(held, judge, own_ears(open_model(best("hear"))))
-    converter = Converter(open_model(name), name, open_voice(), Solver(seed=seed), best_of)
+    model = open_model(name)
+    converter = Converter(model, name, voice_of(model, name), Solver(seed=seed), best_of)
     figures = []
     for source in MODALITIES:
         for target in MODALITIES:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -56,11 +57,13 @@ class Held:
 
     def rows(self, split: str) -> list[dict]:
         """The pictures of a split."""
-        rows = read_lines(self.folder / f"{split}.jsonl")
-        if self.limit is not None and len(rows) > self.limit:
-            keep = np.random.default_rng(self.seed).permutation(len(rows))[: self.limit]
-            rows = [rows[i] for i in sorted(keep)]
-        return rows
+        return self.some(read_lines(self.folder / f"{split}.jsonl"))
+
+    def some(self, items: list[Any]) -> list[Any]:
+        """Of these at most ``limit``, in their order."""
+        if self.limit is None or len(items) <= self.limit:
+            return items
+        return [items[i] for i in sorted(np.random.default_rng(self.seed).permutation(len(items))[: self.limit])]
 
     def picture(self, row: dict) -> sn.Image:
         """The picture of a row."""

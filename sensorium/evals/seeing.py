@@ -10,7 +10,7 @@ from rich.console import Console
 import sensorium as sn
 from sensorium import chart
 from sensorium.catalog import CATALOG, find
-from sensorium.evals import fewshot, nano, see
+from sensorium.evals import fewshot, nano, see, senses
 from sensorium.evals.figures import Figure
 from sensorium.named import open_model
 from sensorium.types import Image
@@ -37,7 +37,8 @@ def evaluate_pictures(name: str, data: Path, limit: int | None, seed: int, conso
     if "cross" in model.fuse:
         return fewshot.evaluate_shots(_answers(model), limit or 1000, seed, watch=watch)
     if "embed" in model.heads or "image" in model.heads:
-        return nano.evaluate(find(name), data, limit=limit, seed=seed, console=console)
+        return (nano.evaluate(find(name), data, limit=limit, seed=seed, console=console)
+                + senses.evaluate_senses(model, name, nano.Held(data, limit, seed), seed, console))
     ask = _answers(model)
 
     def answer(asked: Sequence[tuple[Image, str]]) -> list[str]:

@@ -26,8 +26,8 @@ from sensorium.model import ModelNet
 from sensorium.speak import Speaker, join
 from sensorium.types import Audio, ConfigError
 
-__all__ = ["errors", "evaluate_hearing", "evaluate_speech", "jump", "Listener", "own_ears", "peer_ears", "rate_figure", "Spoken", "summary",
-           "texts", "words_of"]
+__all__ = ["errors", "evaluate_hearing", "evaluate_speech", "jump", "Listener", "own_ears", "peer_ears", "rate_figure", "read_as", "Spoken",
+           "summary", "texts", "words_of"]
 
 Listener = Callable[[Audio, str], str]  # sound and its language -> text
 
@@ -83,6 +83,17 @@ def words_of(text: str, language: str) -> list[str]:
     for pattern, made in _SHORT:
         text = re.sub(pattern, made, text)
     return text.replace("'", "").split()
+
+
+def read_as(text: str, language: str) -> list[str]:
+    """What is compared of a name said by itself: its words; in Chinese its syllables with their tones, for nothing around a name tells which of the
+    characters that sound so are meant, and Whisper writes many of them in the traditional way."""
+    words = words_of(text, language)
+    if language != "zh":
+        return words
+    from pypinyin import Style, lazy_pinyin
+
+    return lazy_pinyin("".join(words), style=Style.TONE3, neutral_tone_with_five=True)
 
 
 def errors(wanted: Sequence[str], got: Sequence[str]) -> int:

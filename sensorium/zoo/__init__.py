@@ -20,7 +20,7 @@ from sensorium.zoo import (  # noqa: F401 (each registers itself)
     llama,
     llava,
     llava_next,
-    nano,
+    nano_whole,
     pipeline,
     qwen,
     qwen_vl,

@@ -1,4 +1,4 @@
-"""nano: natively any-to-any; text and pictures in, text and pictures out, one shared space.
+"""nano's core: text and pictures in, text and pictures out, one shared space; what else it reads and writes grows on it (``nano_whole``).
 
     picture -> convolutions -> project -\\
                                          splice -> reading expert -> next token, embedding
@@ -15,9 +15,8 @@ import torch
 
 import sensorium as sn
 from sensorium.types import Batch
-from sensorium.zoo.registry import Entry, register
 
-__all__ = ["colours", "hearing", "moving", "nano", "toy_nano"]
+__all__ = ["colour", "colours", "nano", "toy_nano"]
 
 
 def nano(vocab: int = 4096, size: int = 64) -> sn.Model:
@@ -45,43 +44,6 @@ def nano(vocab: int = 4096, size: int = 64) -> sn.Model:
         objectives=(sn.Contrastive("image", "text", temperature=0.07), sn.NextToken(weight=1.5), sn.FlowMatching(mean=-0.4, std=0.9)))
 
 
-def hearing(model: sn.Model, frames: int = 256, width: int = 192, depth: int = 5, heads: int = 3) -> sn.Model:
-    """The model with ears: spoken names take as many places among its tokens as a picture does, and stand in the shared space.
-
-    Args:
-        model: of :func:`nano`.
-        frames: longest sound, in hundredths of a second.
-        width, depth, heads: of the ears.
-    """
-    read = model.decoder.read.width
-    ears = sn.AudioEncoder(frames=frames, width=width, depth=depth, heads=heads, strides=(2, 2))
-    return replace(
-        model,
-        encoders={**model.encoders, "audio": ears},
-        align={**model.align, "audio": sn.Resample(width, read, queries=4, depth=2, heads=heads, head_width=width // heads)},
-        fuse={**model.fuse, "splice": sn.Splice((*model.fuse["splice"].modalities, "audio"))},
-        objectives=(*model.objectives, sn.Contrastive("audio", "text", temperature=0.07)))
-
-
-def moving(model: sn.Model, frames: int = 8, inside: int = 160, heads: int = 4) -> sn.Model:
-    """The model with videos: read as frames through its eyes, written as pictures that move together.
-
-    Args:
-        model: of :func:`nano`.
-        frames: of a video.
-        inside, heads: of the looks between frames.
-    """
-    write, image = model.decoder.write, model.heads["image"]
-    splice = sn.Splice((*model.fuse["splice"].modalities, "video"))
-    motion = sn.Motion(width=write.width, layers=write.depth, frames=frames, inside=inside, heads=heads)
-    return replace(
-        model,
-        fuse={**model.fuse, "splice": splice, "motion": motion},
-        heads={**model.heads, "video": sn.FrameFlow(frames=frames, size=image.size)},
-        objectives=(*model.objectives, sn.FlowMatching("video", mean=-0.4, std=0.9)),
-        through={**model.through, "video": "image"})
-
-
 TOY_STAGES = ((1, 8, 1, 1, 3), (2, 12, 1, 2, 3), (2, 12, 2, 2, 5), (2, 16, 1, 2, 3))
 
 
@@ -100,20 +62,20 @@ def toy_nano(vocab: int = 300, size: int = 32) -> sn.Model:
                "image": sn.Flow(40, size=size, patch=8, condition=40, bottleneck=16, refine=4)})
 
 
+def colour(number: int, size: int = 32) -> tuple[torch.Tensor, list[int]]:
+    """A flat picture (3, H, W), and its colour in three toy ids."""
+    colour = torch.rand(3, generator=torch.Generator().manual_seed(number))
+    return (colour[:, None, None].expand(3, size, size) * 2 - 1).contiguous(), [10 + int(value * 20) for value in colour]
+
+
 def colours(samples: Sequence[int], alone: bool = False, size: int = 32) -> Batch:
     """A toy batch of flat pictures with the colour's name, read and written; sample ``i`` is always the same colour."""
     packer = sn.Packer(places={"image": 4}, row=32, embed=1, say=2, end=3, axes=True)
     reading, writing = [], []
     for number in samples:
-        colour = torch.rand(3, generator=torch.Generator().manual_seed(number))
-        picture = (colour[:, None, None].expand(3, size, size) * 2 - 1).contiguous()
-        name = [10 + int(value * 20) for value in colour]
+        picture, name = colour(number, size)
         reading.append(packer.segment([sn.Arrays("image", picture), sn.Arrays("text", [5, 6]), sn.Arrays("text", name, target=True)]))
         writing.append(packer.segment([sn.Arrays("text", name), sn.Arrays("image", picture, target=True)]))
     count = len(reading)
     pairs = {"image": list(range(count)), "text": list(range(count, 2 * count))}
     return packer.pack(reading + writing, pairs, list(samples), alone=alone)
-
-
-register(Entry(name="nano", full=nano, toy=toy_nano, batch=colours, parameters=17_160_572,
-               source="trained by recipes/nano.py on the pictures of docs/data.md; Apache-2.0"))
