@@ -111,10 +111,10 @@ def _draw_many(model: ModelNet, prompts: Sequence[Sequence[Value]], want: str, s
 
 def _best_drawn(desk: Desk, batch: Batch, solver: Solver, want: str, best_of: int) -> torch.Tensor:
     """Of ``best_of`` drawings of each prompt, the one nearest to it in the shared space."""
+    asked_LO = _asked(desk, batch, want) if best_of > 1 else None
     best = draw(desk.model, batch, solver, want)
-    if best_of == 1:
+    if asked_LO is None:
         return best
-    asked_LO = _asked(desk, batch, want)
     nearness_L = _nearness(desk, asked_LO, best, want)
     for number in range(1, best_of):
         again = draw(desk.model, batch, replace(solver, seed=solver.seed + 1_000_003 * number), want)

@@ -308,10 +308,10 @@ class ModelNet(nn.Module):
             return head(states, x_LCHW, condition)
         if seen is not None:
             return head(self.decoder(tokens, condition_BD=condition, writing=True, source_LSD=seen.x_RSD), x_LCHW, condition)
-        if cache is None:
-            return head(self.decoder(tokens, condition_BD=condition, writing=True), x_LCHW, condition)
-        layout = _writing_layout(written, known_L, head.spec.side)
         enter = self.fuse["motion"] if frames else None
+        if cache is None:
+            return head(self.decoder(tokens, condition_BD=condition, writing=True, enter=enter, memory=frames), x_LCHW, condition)
+        layout = _writing_layout(written, known_L, head.spec.side)
         states = self.decoder(tokens, layout, cache=cache, keep=False, writing=True, condition_BD=condition, enter=enter, memory=frames)
         return head(states, x_LCHW, condition)
 
