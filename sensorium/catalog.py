@@ -25,8 +25,8 @@ __all__ = ["Card", "CATALOG", "Entry", "entry", "File", "find", "home", "HubFile
            "ready", "Source", "WebFile"]
 
 WEIGHTS = Path(__file__).parent / "weights"
-KINDS = ("see", "look", "think", "hear", "embed", "speak", "pauses")
-_MARKS = ("model.json", "config.json", "model.onnx")  # a folder with one of these, or with a GGUF file, is a model's
+KINDS = ("see", "look", "think", "hear", "embed", "speak", "pauses", "imagine")
+_MARKS = ("model.json", "config.json", "model.onnx", "weights.tar")  # a folder with one of these, or with a GGUF file, is a model's
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class Entry:
     Args:
         name: what people call it.
         kind: one of ``KINDS``: see (reads and draws pictures), look (answers questions about pictures), think (answers), hear (speech to
-            text), embed (text to vectors), speak (text to speech), pauses (finds speech in sound).
+            text), embed (text to vectors), speak (text to speech), pauses (finds speech in sound), imagine (makes pictures of one kind from noise).
         about: what it does, and in which languages, in one sentence.
         parameters: how many numbers it has learned.
         licence, credit: of the weights; who made and who packed them.
@@ -301,6 +301,13 @@ _ENTRIES = (
             Source("package", (_wheel(
                 "silero-vad", "6.2.3", 11_317_527, "7b7f5436cfcb02fae583a05b512ea96467fd449fe54cb49a5e4f06c51a1e43b8",
                 {"data/silero_vad.onnx": "model.onnx"}),)))),
+    Entry(
+        "dcgan-faces", "imagine", "Makes 64-pixel faces of people who do not exist, from noise", parameters=3_576_704, licence="MIT",
+        credit="DCGAN trained on DigiFace-1M (rendered faces) and packed by Chien Liu",
+        files=(File("weights.tar", 14_322_251, "0c3b90b138cfc4e8a73310b9fd5ce2a8f1f3a542a037de277412307fcd28771f"),),
+        sources=(Source("package", (_wheel(
+            "gan-face-generate", "1.1.1", 13_306_246, "24102f4be41d164e44251168ede0458a45e498a888c81493e2aea48529640569",
+            {"weights.tar": "weights.tar"}),)),)),
 )
 CATALOG: Mapping[str, Entry] = {entry.name: entry for entry in _ENTRIES}
 

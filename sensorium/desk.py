@@ -99,6 +99,9 @@ class Codecs:
 def _published(path: Path) -> Codecs:
     """What a published model's own files say."""
     files = read_published(path)
+    layout = PUBLISHED.get(files.config.get("model_type", ""))
+    if files.tokenizer is None and layout is not None and not layout.spec(files.config).encoders:
+        return Codecs(image=layout.image(files.config, files.pictures))
     if files.tokenizer is None:
         raise CheckpointError(f"{path} has no tokenizer; give codecs=Codecs(...) to say how values become arrays")
     text = Tokenizer.from_text(files.tokenizer, f"the tokenizer of {path.name}")
@@ -113,7 +116,6 @@ def _published(path: Path) -> Codecs:
     ends = [name for name in dict.fromkeys(ends) if name in text.specials]
     start, stop = text.around
     fill = text.specials.get(files.special.get("pad", ""), 0)
-    layout = PUBLISHED.get(files.config.get("model_type", ""))
     image = layout.image(files.config, files.pictures) if layout is not None and layout.image is not None and files.pictures else None
     video = layout.video(files.config, files.videos or files.pictures) if layout is not None and layout.video is not None and files.pictures else None
     return Codecs(text=text, context=context, end=ends[0] if ends else None, ends=tuple(ends[1:]), fill=fill, start=start, stop=stop,

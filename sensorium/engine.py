@@ -19,6 +19,7 @@ from sensorium.codecs.text import StreamDecoder
 from sensorium.constrain import Constraint
 from sensorium.denoise import Solver, draw, stream_draw
 from sensorium.desk import Codecs, Desk, Value, codecs_of
+from sensorium.gan import Grow
 from sensorium.generate import Sampling, Stops, continue_text, stream_text
 from sensorium.model import ModelNet
 from sensorium.speak import join
@@ -158,6 +159,9 @@ def stream(model: ModelNet, request: Request, codecs: Codecs | None = None) -> I
     """The same as :func:`respond`, as it happens: pieces of text, denoising steps with previews, finished parts."""
     for want in request.want:
         _check_want(model, want)
+    if isinstance(model.spec.decoder, Grow):
+        yield _imagined(model, request, codecs)
+        return
     desk = Desk(model, codecs)
     if not any(message.parts for message in request.messages):
         raise ConfigError("the request is empty; give it a text or a picture")
@@ -227,6 +231,14 @@ def _spoken(desk: Desk, request: Request) -> Delta:
     name = desk.model.folder.name if desk.model.folder else "built"
     sound = join(own_voice(desk.model, name, desk.codecs, request.seed).speak(text))
     return Delta("part", replace(sound, info={**sound.info, "model": name, "seed": request.seed}), 1, 1)
+
+
+@torch.inference_mode()
+def _imagined(model: ModelNet, request: Request, codecs: Codecs | None) -> Delta:
+    """A picture from noise alone; what was said is not looked at."""
+    noise = torch.randn(1, model.spec.decoder.noise, generator=torch.Generator().manual_seed(request.seed))
+    picture = codecs_of(model, codecs).image.decode(model.imagine(noise)[0])
+    return Delta("part", replace(picture, info={"model": model.folder.name if model.folder else "built", "seed": request.seed}), 1, 1)
 
 
 def _drawn(desk: Desk, batch: Batch, request: Request, want: str) -> Iterator[Delta]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sensorium.gan import Adversarial
+from sensorium.gan import Adversarial, Grow
 from sensorium.heads_flow import FrameFlow
 from sensorium.objectives import Ahead, Classify, Contrastive, NextToken
 from sensorium.objectives_denoise import Denoise, FlowMatching
@@ -102,6 +102,6 @@ def name_problems(spec: Any) -> list[str]:
     unknown = sorted(set(spec.fuse) - {"splice", "cross", "condition", "prompt", "motion"})
     if unknown:
         problems.append(f"fuse has {unknown}, wanted any of 'splice', 'cross', 'condition', 'prompt', 'motion'")
-    if not spec.encoders and not any(isinstance(objective, Adversarial) for objective in spec.objectives):
+    if not spec.encoders and not isinstance(spec.decoder, Grow):
         raise ConfigError("Model: no encoders; a model needs something to read, e.g. encoders={'text': Vocabulary(...)}")
     return problems

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -9,7 +12,7 @@ import sensorium as sn
 from sensorium.denoise import Change, Forecast, Solver, draw, walk
 from sensorium.paths import Diffusion, Stop, Straight, apart
 from sensorium.zoo import ENTRIES
-from sensorium.zoo.gan import dcgan, dcgan_weights
+from sensorium.zoo.gan import dcgan, faces
 
 
 @pytest.mark.parametrize(
@@ -94,17 +97,30 @@ def test_the_players_move_only_their_own_weights_and_the_critic_learns() -> None
     assert losses[-1] < 0.5 * losses[0]
 
 
-def test_published_faces_stand_under_our_names() -> None:
-    model = dcgan(8, 4, 2).build(seed=0)
-    layers: list[torch.nn.Module] = []
-    for layer, norm in zip(model.decoder.maps, model.decoder.norms, strict=True):
-        layers += [layer, norm, torch.nn.ReLU()]
-    theirs = torch.nn.Sequential(*layers, model.heads["image"].map, torch.nn.Tanh()).eval()
-    state = {f"main.{name}": value.clone() for name, value in theirs.state_dict().items()}
-    noise = torch.randn(3, 8, generator=torch.Generator().manual_seed(0))
-    wanted = theirs(noise[:, :, None, None])
-    other = dcgan(8, 4, 2).build(seed=1).eval()
-    found = dcgan_weights(state)
-    missing, unexpected = other.load_state_dict(found, strict=False)
-    assert not unexpected and all(name.startswith("heads.critic") for name in missing)
-    torch.testing.assert_close(other.imagine(noise), wanted)
+def test_published_faces_stand_under_our_names(tmp_path: Path) -> None:
+    """A row of layers as the published generator has them, saved as it is published: strictly loaded, the same pictures, and seeds that differ."""
+    widths, layers = (16, 8), []
+    for inside, outside in pairwise((6, *widths)):
+        layers += [torch.nn.ConvTranspose2d(inside, outside, 4, 1 if not layers else 2, 0 if not layers else 1, bias=False),
+                   torch.nn.BatchNorm2d(outside), torch.nn.ReLU()]
+    theirs = torch.nn.Sequential(*layers, torch.nn.ConvTranspose2d(8, 3, 4, 2, 1, bias=False), torch.nn.Tanh())
+    noise = torch.randn(5, 6, generator=torch.Generator().manual_seed(0))
+    theirs(noise[:, :, None, None])  # moves the norms' averages
+    torch.save({"netG_state_dict": {f"main.{name}": value for name, value in theirs.state_dict().items()}}, tmp_path / "weights.tar")
+    report = sn.Coverage()
+    model = sn.load(tmp_path, report=report)
+    assert len(report.used) == len(theirs.state_dict()) and not report.ignored
+    torch.testing.assert_close(model.imagine(noise), theirs.eval()(noise[:, :, None, None]))
+    assert model.spec == faces({"maps": [[6, 16], [16, 8], [8, 3]]}) and model.spec.writes == ("image",)
+    one, same, other = (sn.respond(model, sn.Request([sn.user("a face")], want=("image",), seed=seed)).image for seed in (1, 1, 2))
+    assert torch.equal(one.source, same.source) and not torch.equal(one.source, other.source) and one.source.shape == (3, 16, 16)
+    assert one.info["seed"] == 1
+    (tmp_path / "weights.tar").write_bytes((tmp_path / "weights.tar").read_bytes()[:900])
+    with pytest.raises(sn.CheckpointError, match="fetch it again"):
+        sn.load(tmp_path)
+
+
+def test_what_runs_code_is_no_face(tmp_path: Path) -> None:
+    torch.save({"netG_state_dict": Path("/")}, tmp_path / "weights.tar")
+    with pytest.raises(sn.CheckpointError, match="no generator of faces"):
+        sn.load(tmp_path)

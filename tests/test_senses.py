@@ -27,8 +27,9 @@ from sensorium.types import MODALITIES
 from .toys import saved_whole_toy, tokenizer, toy_nano
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "recipes"))
-import nano  # noqa: E402
 import nano_voice  # noqa: E402
+
+import nano  # noqa: E402
 
 QUIET = Console(quiet=True)
 

@@ -145,7 +145,7 @@ def describe(name: Annotated[str, typer.Argument(help="A model, a family, a mode
         spec = family.full()
     net = spec.build(device="meta")
     out.print(f"[bold]{name}[/]  {_count(sum(p.numel() for p in net.parameters()))} parameters, "
-              f"reads {', '.join(spec.reads)}; writes {', '.join(spec.writes)}", highlight=False)
+              f"reads {', '.join(spec.reads) or 'nothing'}; writes {', '.join(spec.writes)}", highlight=False)
     out.print(spec.describe(), highlight=False, soft_wrap=True, markup=False)
     for part, module in net.named_children():
         count = sum(p.numel() for p in module.parameters())
