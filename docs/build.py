@@ -26,10 +26,10 @@ TREE = [
     "zoo/llava_next", "zoo/smolvlm", "zoo/deepseek_vl2", "zoo/aya_vision", "zoo/flamingo", "zoo/idefics", "zoo/janus", "zoo/pipeline",
     "zoo/stable_diffusion", "zoo/t5", "zoo/stable_diffusion_3", "zoo/wan", "zoo/gan", "zoo/ar_image", "zoo/dit", "zoo/nano", "zoo/nano_whole",
     "zoo/see", "corpus/split", "corpus/sources", "corpus/kinds", "corpus/names", "corpus/draw", "corpus/emoji", "corpus/animated", "corpus/spoken",
-    "corpus/clipart", "corpus/build", "corpus/describe", "corpus/world", "corpus/fewshot", "memory/table", "chart", "conversions", "evals/figures",
-    "evals/judge", "evals/nano", "evals/motion", "evals/see", "evals/clips", "evals/speech", "evals/language", "evals/published", "evals/senses",
-    "evals/fewshot", "evals/seeing", "evals/matrix", "page", "matrix", "demo_look", "demo_talk", "demo", "cli/shared", "cli/talk", "cli/look",
-    "cli/models", "cli/learn", "cli/adapt", "cli/main", "cli/__main__",
+    "corpus/clipart", "corpus/build", "corpus/describe", "corpus/world", "corpus/world_events", "corpus/fewshot", "memory/table", "chart",
+    "conversions", "evals/figures", "evals/judge", "evals/nano", "evals/motion", "evals/see", "evals/clips", "evals/speech", "evals/language",
+    "evals/published", "evals/senses", "evals/fewshot", "evals/seeing", "evals/matrix", "page", "matrix", "demo_look", "demo_talk", "demo",
+    "cli/shared", "cli/talk", "cli/look", "cli/models", "cli/learn", "cli/adapt", "cli/main", "cli/__main__",
 ]
 CORE = TREE[: TREE.index("route") + 1]
 

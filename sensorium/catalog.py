@@ -304,8 +304,8 @@ _ENTRIES = (
     Entry("dcgan-faces", "imagine", "Makes 64-pixel faces of people who do not exist, from noise", parameters=3_576_704, licence="MIT",
           credit="DCGAN trained on DigiFace-1M (rendered faces) and packed by Chien Liu",
           files=(File("weights.tar", 14_322_251, "0c3b90b138cfc4e8a73310b9fd5ce2a8f1f3a542a037de277412307fcd28771f"),),
-          sources=(Source("package", (_wheel("gan-face-generate", "1.1.1", 13_306_246, "24102f4be41d164e44251168ede0458a45e498a888c81493e2aea48529640569",
-                                             {"weights.tar": "weights.tar"}),)),)),
+          sources=(Source("package", (_wheel("gan-face-generate", "1.1.1", 13_306_246,
+              "24102f4be41d164e44251168ede0458a45e498a888c81493e2aea48529640569", {"weights.tar": "weights.tar"}),)),)),
 )
 CATALOG: Mapping[str, Entry] = {entry.name: entry for entry in _ENTRIES}
 

@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
 
-from sensorium.corpus.world import COLOURS, HELD_PAIRS, HELD_WORDS, PLACES, SHAPES, draw_scene, make_scene, questions, words_at
+import sensorium as sn
+from sensorium.corpus.world import (
+    COLOURS,
+    HELD_PAIRS,
+    HELD_WORDS,
+    NUMBERS,
+    PLACES,
+    SHAPES,
+    draw_scene,
+    make_scene,
+    questions,
+    words_at,
+)
+from sensorium.corpus.world_events import Event, Worlds, event_questions, film, make_event, sound
 from sensorium.evals.see import Asked, judge, scenes
 
 
@@ -76,3 +92,68 @@ def test_odd_things_show_and_name_only_what_has_a_name() -> None:
         assert draw_scene(scene, 64).std() > 0 and all((thing.shape in SHAPES) != (thing.colour in COLOURS) for thing in scene.things)
         names += [words for words in words_at(scene) if words]
     assert {words[0] for words in names} == set(SHAPES) | set(COLOURS) and not {words[1] for words in names} & (set(SHAPES) | set(COLOURS))
+
+
+def test_what_moves_is_what_the_film_says() -> None:
+    """Only the thing of the answer changes its place, and the way that it goes is the answer's."""
+    for seed in range(40):
+        event = make_event(np.random.default_rng(seed))
+        frames = film(event, 8, 96).astype(int)
+        assert np.array_equal(frames[0], draw_event_start(event))
+        changed = (np.abs(frames - frames[0]).sum(axis=3) > 60).any(axis=0)
+        if event.motion == "round":
+            continue
+        rows, columns = np.nonzero(changed)
+        thing = event.scene.things[event.mover]
+        dx, dy = columns.mean() / 96 - thing.x, rows.mean() / 96 - thing.y
+        found = max({"left": -dx, "right": dx, "up": -dy, "down": dy}.items(), key=lambda item: item[1])[0]
+        asked = {question.kind: question for question in event_questions(event, "video")}
+        assert asked["direction"].key == event.motion == found and asked["moves"].key == event.name
+
+
+def draw_event_start(event: Event) -> np.ndarray:
+    """Its scene, with the thing that will move in front."""
+    things = [one for i, one in enumerate(event.scene.things) if i != event.mover] + [event.scene.things[event.mover]]
+    return draw_scene(replace(event.scene, things=tuple(things)), 96).astype(int)
+
+
+def test_what_is_heard_is_what_the_answers_say() -> None:
+    """Notes are counted and their pitches measured in the samples themselves."""
+    seen = set()
+    for seed in range(60):
+        event = make_event(np.random.default_rng(seed))
+        samples = sound(event)
+        assert samples.dtype == np.float32 and np.abs(samples).max() <= 1
+        loud = np.abs(samples).reshape(-1, 100).max(axis=1) > 0.02
+        starts = np.nonzero(np.diff(np.concatenate([[0], loud.astype(int)])) == 1)[0]
+        asked = {question.kind: question for question in event_questions(event, "audio")}
+        assert len(starts) == event.notes and asked["notes"].key == NUMBERS[event.notes]
+        pitch = [np.abs(np.fft.rfft(samples[start * 100 : start * 100 + 4800], 48_000))[200:1000].argmax() + 200 for start in starts]
+        base = [next((f for f in (p, p / 2, p / 3) if 150 < f < 700), p) for p in pitch]
+        if event.notes > 1:
+            seen.add(event.melody)
+            assert asked["melody"].key == event.melody
+            if event.melody == "level":
+                assert max(base) - min(base) < 3
+        else:
+            assert "melody" not in asked
+    assert seen == {"rising", "falling", "level"}
+
+
+def test_worlds_are_samples_that_mix() -> None:
+    sources = [Worlds(modality, 50, seed=3) for modality in ("image", "audio", "video")]
+    for source, kind in zip(sources, ("image", "audio", "video"), strict=True):
+        sample, again = source[7], source[7]
+        assert [p.modality for p in sample.parts] == [kind, "text", "text"] and [p.target for p in sample.parts] == [False, False, True]
+        assert torch.equal(sample.parts[0].value.source, again.parts[0].value.source) and sample.extra == again.extra
+        assert sample.extra["kind"] and sample.extra["key"]
+        with pytest.raises(IndexError):
+            source[50]
+    mixture = sn.Mixture(tuple(map(len, sources)), weights=(1, 1, 2))
+    drawn = [mixture.place(k) for k in range(1024)]
+    assert sum(which == 2 for which, _ in drawn) == 512
+    held = Worlds("video", 40, held=True)
+    events = [make_event(np.random.default_rng((0, True, 2, i)), held=True) for i in range(40)]
+    assert all((t.shape, t.colour) in HELD_PAIRS for event in events for t in event.scene.things) and len(held) == 40
+    with pytest.raises(sn.ConfigError, match="wanted a modality"):
+        Worlds("smell")
