@@ -31,7 +31,7 @@ import sensorium as sn
 from efficientnet import EYES
 from pictures import SIZE, Concept, Stream, load_concepts, load_pictures, on_paper
 from sensorium.catalog import WEIGHTS
-from sensorium.checkpoint import write_tensors
+from sensorium.checkpoint import read_tensors, write_tensors
 from sensorium.corpus.kinds import KINDS
 from sensorium.data import Segment
 from sensorium.evals.figures import ranks
@@ -206,14 +206,14 @@ def add_parts(name: str, trained: Path, out: Path, parts: tuple[str, ...], grow:
         grow: nano's sentence -> the one with these parts.
         what: for the card: what it reads or writes by them.
     """
-    net, spec = sn.load(trained / "final"), from_json((out / "model.json").read_text(encoding="utf-8"))
+    learned, spec = (from_json((folder / "model.json").read_text(encoding="utf-8")) for folder in (trained / "final", out))
     base = nano(VOCAB)
     own = [one for one in grow(base).objectives if one not in base.objectives]
     spec = spec if all(one in spec.objectives for one in own) else grow(spec)
     moved = {f"{path}.": f"{path}." for path in parts}
-    moved |= {f"objectives.{net.spec.objectives.index(one)}.": f"objectives.{spec.objectives.index(one)}." for one in own}
+    moved |= {f"objectives.{learned.objectives.index(one)}.": f"objectives.{spec.objectives.index(one)}." for one in own}
     kept = {new + key.removeprefix(old): value.to(torch.bfloat16)
-            for key, value in net.state_dict().items() for old, new in moved.items() if key.startswith(old)}
+            for key, value in read_tensors(trained / "final" / "weights.safetensors").items() for old, new in moved.items() if key.startswith(old)}
     write_tensors(out / f"weights-{name}.safetensors", kept)
     mine, theirs = (json.loads((folder / "codecs.json").read_text(encoding="utf-8")) for folder in (out, trained / "final"))
     write_file(out / "codecs.json", json.dumps({**mine, **theirs}, indent=1).encode())

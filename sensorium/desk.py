@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,10 @@ import torch
 from sensorium.catalog import find
 from sensorium.checkpoint import PUBLISHED, read_published
 from sensorium.codecs.chat import ChatTemplate
+from sensorium.codecs.clips import FrameStack
 from sensorium.codecs.text import Tokenizer
 from sensorium.codecs.video import FramesCodec
+from sensorium.codecs.vision import VisionCodec
 from sensorium.data import Arrays, Packer, Segment
 from sensorium.model import ModelNet
 from sensorium.spec import Spec, from_dict
@@ -43,6 +45,7 @@ class Codecs:
         image: picture codec, or None; it gives an array, or a list of what the picture becomes with the model's own texts between.
         audio: sound codec, or None.
         voice: codec of what it says, or None.
+        towers: tokenizer of each text tower that reads what is to be drawn, for models that draw from a prompt and read nothing else.
         video: codec of moving pictures; None shows a model that reads pictures a few frames of them, evenly apart.
         context: longest text read, in tokens; with a template, of the whole conversation and the answer.
         say, end: names of the special tokens around an answer; None where the model has none.
@@ -69,10 +72,11 @@ class Codecs:
     words: str | None = None
     video: Spec | None = None
     voice: Spec | None = None
+    towers: dict[str, Tokenizer] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """For codecs.json; the tokenizer is a file of its own."""
-        plain: dict[str, Any] = {k: v for k, v in vars(self).items() if k not in ("text", *_SPECS, "template")}
+        plain: dict[str, Any] = {k: v for k, v in vars(self).items() if k not in ("text", *_SPECS, "template", "towers")}
         made = {name: vars(self)[name].to_dict() for name in (*_SPECS, "template") if vars(self)[name] is not None}
         return json.dumps({**plain, "image": None, **made}, indent=1)
 
@@ -102,6 +106,11 @@ def _published(path: Path) -> Codecs:
     layout = PUBLISHED.get(files.config.get("model_type", ""))
     if files.tokenizer is None and layout is not None and not layout.spec(files.config).encoders:
         return Codecs(image=layout.image(files.config, files.pictures))
+    towers = {name: Tokenizer.from_text(text, f"{name} of {path.name}") for name, text in files.towers_maker().items()}
+    if towers:
+        spec = PUBLISHED[files.config["_class_name"]].spec(files.config)
+        picture = VisionCodec(size=_side(spec), fit="crop")
+        return Codecs(towers=towers, image=picture, video=FrameStack(picture))
     if files.tokenizer is None:
         raise CheckpointError(f"{path} has no tokenizer; give codecs=Codecs(...) to say how values become arrays")
     text = Tokenizer.from_text(files.tokenizer, f"the tokenizer of {path.name}")
@@ -120,6 +129,12 @@ def _published(path: Path) -> Codecs:
     video = layout.video(files.config, files.videos or files.pictures) if layout is not None and layout.video is not None and files.pictures else None
     return Codecs(text=text, context=context, end=ends[0] if ends else None, ends=tuple(ends[1:]), fill=fill, start=start, stop=stop,
                   template=template, image=image, video=video)
+
+
+def _side(spec: Any) -> int:
+    """Pixels on a side of what is drawn through an autoencoder."""
+    head = spec.heads.get("image") or spec.heads["video"]
+    return (vars(head).get("size") or head.height) * spec.encoders["pixels"].shrinks
 
 
 def _marks(config: dict[str, Any], text: Tokenizer, template: str) -> dict[str, str]:
@@ -159,7 +174,8 @@ class Desk:
         head = self.spec.heads.get("embed")
         media = [m for m in self.spec.reads if m != "text"]
         special = {name: self._special(name) for name in ("say", "end")}
-        rope_axes = self.spec.decoder is not None and len(self.spec.decoder.read.rope_axes) > 1
+        reads = self.spec.decoder is not None and "prompt" not in self.spec.fuse
+        rope_axes = reads and len(self.spec.decoder.read.rope_axes) > 1
         self.packer = Packer(places={m: self.spec.places(m) for m in media} if self.spec.decoder else {}, row=max(4096, self.codecs.context),
                              embed=head.token if head else None, axes=rope_axes, **special)
 

@@ -23,6 +23,7 @@ from sensorium.gan import Grow
 from sensorium.generate import Sampling, Stops, continue_text, stream_text
 from sensorium.model import ModelNet
 from sensorium.speak import join
+from sensorium.studio import pixels_of, prompted
 from sensorium.types import MODALITIES, Batch, ConfigError, Delta, Image, Message, ModalityError, Reply, Request, Text, Video, user
 from sensorium.voice import own_voice
 
@@ -104,10 +105,21 @@ def _draw_many(model: ModelNet, prompts: Sequence[Sequence[Value]], want: str, s
     _check_want(model, want)
     solver, out = solver or Solver(), []
     for start in range(0, len(prompts), chunk):
-        segments = [desk.segment(p, want) for p in prompts[start : start + chunk]]
-        made = _best_drawn(desk, desk.packer.pack(segments, alone=True), replace(solver, seed=solver.seed + start), want, best_of)
-        out += [vars(desk.codecs)[want].decode(one) for one in made]
+        some = prompts[start : start + chunk]
+        if "prompt" in model.fuse:
+            batch = prompted(model, desk.codecs, [" ".join(map(_plain, prompt)) for prompt in some], want)
+        else:
+            batch = desk.packer.pack([desk.segment(prompt, want) for prompt in some], alone=True)
+        made = _best_drawn(desk, batch, replace(solver, seed=solver.seed + start), want, best_of)
+        out += [vars(desk.codecs)[want].decode(one) for one in pixels_of(model, made)]
     return out
+
+
+def _plain(value: Value) -> str:
+    """A value's text; what a prompt cannot be is refused."""
+    if not isinstance(value, str) and value.modality != "text":
+        raise ModalityError(f"the model draws from text alone, and was given {value.modality}")
+    return value if isinstance(value, str) else value.text
 
 
 def _best_drawn(desk: Desk, batch: Batch, solver: Solver, want: str, best_of: int) -> torch.Tensor:
@@ -169,7 +181,11 @@ def stream(model: ModelNet, request: Request, codecs: Codecs | None = None) -> I
         if want == "audio":
             yield _spoken(desk, request)
             continue
-        batch = desk.packer.pack([desk.prompt(request.messages, want)], alone=True)
+        if "prompt" in model.fuse:
+            text = " ".join(_plain(value) for message in request.messages for value in message.parts)
+            batch = prompted(model, desk.codecs, [text], want)
+        else:
+            batch = desk.packer.pack([desk.prompt(request.messages, want)], alone=True)
         yield from _text(desk, batch, request) if want == "text" else _drawn(desk, batch, request, want)
 
 
@@ -251,6 +267,6 @@ def _drawn(desk: Desk, batch: Batch, request: Request, want: str) -> Iterator[De
         made, info = _best_drawn(desk, batch, solver, want, request.best_of), {**info, "best_of": request.best_of}
     else:
         for done, made in enumerate(stream_draw(desk.model, batch, solver, want), start=1):
-            if done < solver.steps:
-                yield Delta("step", codec.decode(made[0]), done, solver.steps)
-    yield Delta("part", replace(codec.decode(made[0]), info=info), solver.steps, solver.steps)
+            if done < solver.steps:  # a preview; of latents none, which would take longer than the step
+                yield Delta("step", None if "pixels" in desk.model.heads else codec.decode(made[0]), done, solver.steps)
+    yield Delta("part", replace(codec.decode(pixels_of(desk.model, made)[0]), info=info), solver.steps, solver.steps)

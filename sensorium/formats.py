@@ -62,6 +62,7 @@ class PublishedFiles:
         special: "bos", "eos", "pad", "unk", "cls", "sep", "mask" -> the token's text, as far as they are known.
         pictures: how pictures become arrays, as preprocessor_config.json names it; {} if it is not said.
         videos: the same of videos, where they have settings of their own.
+        towers_maker: gives the text of tokenizer.json for each text tower that reads a prompt, by the tower's name.
     """
 
     config: dict[str, Any]
@@ -71,6 +72,7 @@ class PublishedFiles:
     special: dict[str, str] = field(default_factory=dict)
     pictures: dict[str, Any] = field(default_factory=dict)
     videos: dict[str, Any] = field(default_factory=dict)
+    towers_maker: Callable[[], dict[str, str]] = dict
 
     @property
     def tokenizer(self) -> str | None:

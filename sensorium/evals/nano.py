@@ -4,7 +4,7 @@
     writing   the same picture -> the name, written, letter for letter                         test split
     finding   a name -> its picture; "something to eat" -> five pictures of that kind          test split
     unseen    a concept no drawing of which was seen -> its name among all names               unseen split
-    drawing   a name -> a picture -> the judge's opinion                                       the judge's concepts that were trained on
+    drawing   a name -> a picture, or the best of eight by its own eyes -> the judge's opinion   the judge's concepts that were trained on
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from sensorium.types import ConfigError
 
 __all__ = ["evaluate", "Held"]
 
+BEST_OF = 8
 LANGUAGES = (("en", "English", "What is this?", "Draw {}"), ("zh", "Chinese", "这是什么？", "画{}"))
 
 
@@ -166,14 +167,16 @@ def _drawing(model: sn.ModelNet, held: Held, judge: Judge, seed: int, console: C
     concepts = judge.judged[: held.limit]
     known = set(concepts)
     real = [row for row in held.rows("test") if row["concept"] in known]
-    with console.status(f"drawing {len(concepts)} names"):
-        prompts = [[LANGUAGES[0][3].format(held.concepts[c]["en"])] for c in concepts]
-        drawn = sn.draw_images(model, prompts, Solver(seed=seed))
-        place = judge.ranks(judge.codec.encode_all(drawn), concepts)
-    beside = {"chance": 1 / len(judge.judged)}
+    prompts, places = [[LANGUAGES[0][3].format(held.concepts[c]["en"])] for c in concepts], {}
+    chooses = (1, BEST_OF) if "image" in model.spec.reads and "embed" in model.heads else (1,)
+    for best_of in chooses:
+        with console.status(f"drawing {len(concepts)} names" + (f", the best of {best_of} each" if best_of > 1 else "")):
+            drawn = sn.draw_images(model, prompts, Solver(seed=seed), best_of=best_of)
+            places["drawing, recognised" if best_of == 1 else f"drawing, the best of {best_of} by its own eyes, recognised"] = judge.ranks(
+                judge.codec.encode_all(drawn), concepts)
     looked = judge.ranks(judge.codec.encode_all([held.picture(row) for row in real]), [row["concept"] for row in real]) if real else torch.ones(1)
-    return [share(f"drawing, recognised, top-{k}", (place < k).tolist(), seed, chance=k * beside["chance"],
-                  real_pictures=float((looked < k).float().mean())) for k in (1, 5)]
+    return [share(f"{name}, top-{k}", (place < k).tolist(), seed, chance=k / len(judge.judged), real_pictures=float((looked < k).float().mean()))
+            for name, place in places.items() for k in (1, 5)]
 
 
 def _nearest_pixels(held: Held, rows: list[dict], side: int = 24) -> torch.Tensor:

@@ -32,6 +32,8 @@ from sensorium.voice import own_voice
 
 __all__ = ["evaluate_senses", "ratio"]
 
+VIDEO_OF = 2  # videos made for each one kept
+
 
 def evaluate_senses(model: sn.ModelNet, name: str, held: Held, seed: int, console: Console) -> list[Figure]:
     """The figures of what a model reads and writes beside text and pictures; those of other models are none.
@@ -112,7 +114,7 @@ def _moving(model: sn.ModelNet, held: Held, judge: Judge, seed: int, console: Co
     """Names to videos."""
     concepts = held.some(judge.judged)
     with console.status(f"setting {len(concepts)} names moving"):
-        made = sn.draw_videos(model, [[held.concepts[c]["en"]] for c in concepts], Solver(seed=seed))
+        made = sn.draw_videos(model, [[held.concepts[c]["en"]] for c in concepts], Solver(seed=seed), best_of=VIDEO_OF)
         films = [load_video(video) for video in made]
         place = judge.film_ranks(films, concepts)
     figures = [share(f"moving pictures, recognised, top-{k}", (place < k).tolist(), seed, chance=k / len(judge.judged)) for k in (1, 5)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import transformers
 
 import sensorium as sn
 from sensorium.denoise import Solver, draw
+from sensorium.studio import prompted
 from sensorium.types import Written
 
 from .reference import CLOSE, assert_gradients_by_rule, shaken
@@ -92,3 +95,41 @@ def test_a_whole_picture_from_the_same_noise(tmp_path: Path, predict: str) -> No
     ours = draw(model, batch(), Solver("ddim", steps=8, guidance=5.0, interval=(0.0, 1.0)), noise_LCHW=noise)
     torch.testing.assert_close(ours, wanted, rtol=1e-3, atol=1e-3 * float(wanted.abs().max()))
     torch.testing.assert_close(model.heads["pixels"](ours), pixels, rtol=1e-3, atol=1e-3 * float(pixels.abs().max()))
+
+
+def words(folder: Path) -> transformers.CLIPTokenizer:
+    """A tokenizer of seven letters and three joined pairs, in the two older files."""
+    letters = [letter + end for letter in "abcdefg" for end in ("", "</w>")]
+    pairs = [("a", "b"), ("c", "d</w>"), ("ab", "c</w>")]
+    names = [*letters, *("".join(pair) for pair in pairs)]
+    names += [f"unused{i}" for i in range(48 - len(names))] + ["<|startoftext|>", "<|endoftext|>"]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "vocab.json").write_text(json.dumps({name: i for i, name in enumerate(names)}), encoding="utf-8")
+    (folder / "merges.txt").write_text("#version: 0.2\n" + "".join(f"{a} {b}\n" for a, b in pairs), encoding="utf-8")
+    return transformers.CLIPTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=8, pad_token="<|endoftext|>")
+
+
+def test_a_picture_from_words(tmp_path: Path) -> None:
+    """The published folder with its tokenizer, in the older files: words in, the library's pixels out."""
+    theirs, _ = both(tmp_path)
+    theirs.tokenizer = words(tmp_path / "made")
+    index = json.loads((tmp_path / "model" / "model_index.json").read_text(encoding="utf-8"))
+    (tmp_path / "model" / "model_index.json").write_text(json.dumps({**index, "tokenizer": ["transformers", "CLIPTokenizer"]}), encoding="utf-8")
+    shutil.copytree(tmp_path / "made", tmp_path / "model" / "tokenizer")
+    model, prompts = sn.load(tmp_path / "model"), ["Abc  cd ab", "g", "abcdefg abcdefg abcdefg"]
+    codecs = sn.Codecs.load(tmp_path / "model")
+    asked = theirs.tokenizer(prompts, padding="max_length", max_length=8, truncation=True, return_tensors="pt").input_ids
+    assert torch.equal(prompted(model, codecs, prompts, "image").media["text"], asked)
+
+    noise = torch.stack([torch.randn(4, 8, 8, generator=torch.Generator().manual_seed(seed)) for seed in (5, 6, 7)])
+    wanted = theirs(prompts, latents=noise, num_inference_steps=6, guidance_scale=4.0, output_type="pt").images
+    drawn = sn.draw_images(model, [[prompt] for prompt in prompts], Solver("ddim", steps=6, guidance=4.0, interval=(0.0, 1.0), seed=5))
+    for ours, one in zip(drawn, wanted, strict=True):
+        torch.testing.assert_close(ours.source, one, rtol=0, atol=2e-3)
+    reply = sn.respond(model, sn.Request([sn.user("abc")], want=("image",), steps=3, seed=4))
+    assert reply.image.source.shape == (3, 16, 16) and reply.image.info["steps"] == 3
+    with pytest.raises(sn.ModalityError, match="from text alone"):
+        sn.draw_images(model, [[reply.image]])
+    (tmp_path / "model" / "tokenizer" / "merges.txt").unlink()
+    with pytest.raises(sn.CheckpointError, match="merges.txt"):
+        sn.Codecs.load(tmp_path / "model")
