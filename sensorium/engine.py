@@ -17,17 +17,20 @@ import torch
 
 from sensorium.codecs.text import StreamDecoder
 from sensorium.constrain import Constraint
-from sensorium.denoise import Solver, draw, stream_draw
+from sensorium.denoise import Change, Solver, draw, stream_draw
 from sensorium.desk import Codecs, Desk, Value, codecs_of
 from sensorium.gan import Grow
 from sensorium.generate import Sampling, Stops, continue_text, stream_text
 from sensorium.model import ModelNet
 from sensorium.speak import join
-from sensorium.studio import pixels_of, prompted
+from sensorium.studio import Changed, changed, pixels_of, prompted
 from sensorium.types import MODALITIES, Batch, ConfigError, Delta, Image, Message, ModalityError, Reply, Request, Text, Video, user
 from sensorium.voice import own_voice
 
 __all__ = ["Codecs", "codecs_of", "constraints_of", "draw_images", "draw_videos", "embed", "respond", "sampling_of", "stream", "tell", "write_texts"]
+
+NAME = 16
+"""Longest name of a picture that is to be changed, in tokens."""
 
 
 @torch.inference_mode()
@@ -122,15 +125,15 @@ def _plain(value: Value) -> str:
     return value if isinstance(value, str) else value.text
 
 
-def _best_drawn(desk: Desk, batch: Batch, solver: Solver, want: str, best_of: int) -> torch.Tensor:
+def _best_drawn(desk: Desk, batch: Batch, solver: Solver, want: str, best_of: int, change: Change | None = None) -> torch.Tensor:
     """Of ``best_of`` drawings of each prompt, the one nearest to it in the shared space."""
     asked_LO = _asked(desk, batch, want) if best_of > 1 else None
-    best = draw(desk.model, batch, solver, want)
+    best = draw(desk.model, batch, solver, want, change=change)
     if asked_LO is None:
         return best
     nearness_L = _nearness(desk, asked_LO, best, want)
     for number in range(1, best_of):
-        again = draw(desk.model, batch, replace(solver, seed=solver.seed + 1_000_003 * number), want)
+        again = draw(desk.model, batch, replace(solver, seed=solver.seed + 1_000_003 * number), want, change=change)
         near_L = _nearness(desk, asked_LO, again, want)
         better_L = (near_L > nearness_L).reshape(-1, *[1] * (best.dim() - 1))
         best, nearness_L = torch.where(better_L, again, best), torch.maximum(near_L, nearness_L)
@@ -177,6 +180,9 @@ def stream(model: ModelNet, request: Request, codecs: Codecs | None = None) -> I
     desk = Desk(model, codecs)
     if not any(message.parts for message in request.messages):
         raise ConfigError("the request is empty; give it a text or a picture")
+    change = None
+    if request.strength is not None:
+        request, change = changing(desk, request)
     for want in request.want:
         if want == "audio":
             yield _spoken(desk, request)
@@ -186,7 +192,7 @@ def stream(model: ModelNet, request: Request, codecs: Codecs | None = None) -> I
             batch = prompted(model, desk.codecs, [text], want)
         else:
             batch = desk.packer.pack([desk.prompt(request.messages, want)], alone=True)
-        yield from _text(desk, batch, request) if want == "text" else _drawn(desk, batch, request, want)
+        yield from _text(desk, batch, request) if want == "text" else _drawn(desk, batch, request, want, change)
 
 
 def _check_want(model: ModelNet, want: str) -> None:
@@ -238,6 +244,26 @@ def _text(desk: Desk, batch: Batch, request: Request) -> Iterator[Delta]:
     return tell(desk, tokens, request, constraints)
 
 
+def changing(desk: Desk, request: Request) -> tuple[Request, Changed]:
+    """A request to change a picture: the words that are drawn over it, and the picture.
+
+    A model that names pictures draws the name it gives and then what is asked: a crown and "3D style" are "crown, 3D style".
+
+    Raises:
+        ConfigError: not exactly one picture.
+    """
+    given = [value for message in request.messages for value in message.parts]
+    pictures = [value for value in given if value.modality == "image"]
+    if len(pictures) != 1:
+        raise ConfigError(f"strength changes one picture, and the request has {len(pictures)}; give one picture and what it shall become")
+    words = [value.text for value in given if value.modality == "text"]
+    if "image" in desk.spec.reads and "text" in desk.spec.heads:
+        ask = replace(request, messages=[user(pictures[0])], want=("text",), strength=None, max_tokens=NAME)
+        words.insert(0, respond(desk.model, ask, desk.codecs).text.strip())
+    change = changed(desk.model, desk.codecs.image, pictures[0], request.strength, request.mask)
+    return replace(request, messages=[user(", ".join(words))]), change
+
+
 def _spoken(desk: Desk, request: Request) -> Delta:
     """A text said aloud; with media, what the model says of them."""
     given = [value for message in request.messages for value in message.parts]
@@ -257,16 +283,20 @@ def _imagined(model: ModelNet, request: Request, codecs: Codecs | None) -> Delta
     return Delta("part", replace(picture, info={"model": model.folder.name if model.folder else "built", "seed": request.seed}), 1, 1)
 
 
-def _drawn(desk: Desk, batch: Batch, request: Request, want: str) -> Iterator[Delta]:
+def _drawn(desk: Desk, batch: Batch, request: Request, want: str, changed: Changed | None) -> Iterator[Delta]:
     """A picture or a video step by step, with previews; of several tries only the best comes whole."""
+    change = None
+    if changed is not None and want == "image":
+        batch.written[want].value_LCHW, change = changed.clean_LCHW, changed.change
     solver = Solver(steps=request.steps, guidance=request.guidance, seed=request.seed)
     name = desk.model.folder.name if desk.model.folder else "built"
     info = {"model": name, "seed": request.seed, "steps": request.steps, "guidance": request.guidance}
+    info |= {"strength": request.strength} if change else {}
     codec = vars(desk.codecs)[want]
     if request.best_of > 1:
-        made, info = _best_drawn(desk, batch, solver, want, request.best_of), {**info, "best_of": request.best_of}
+        made, info = _best_drawn(desk, batch, solver, want, request.best_of, change), {**info, "best_of": request.best_of}
     else:
-        for done, made in enumerate(stream_draw(desk.model, batch, solver, want), start=1):
+        for done, made in enumerate(stream_draw(desk.model, batch, solver, want, change=change), start=1):
             if done < solver.steps:  # a preview; of latents none, which would take longer than the step
                 yield Delta("step", None if "pixels" in desk.model.heads else codec.decode(made[0]), done, solver.steps)
     yield Delta("part", replace(codec.decode(pixels_of(desk.model, made)[0]), info=info), solver.steps, solver.steps)

@@ -1,20 +1,25 @@
-"""Studio: what a model draws that does nothing else: words to the ids of each of its towers, and the latents that come of them to pixels.
+"""Studio: around denoising: words to the ids of each tower that reads a prompt, pictures that are to be changed, and latents to pixels.
 
-    prompt -> tokenizer of each tower -> Batch -> denoise -> latents -> the autoencoder's second half -> pixels
+    prompt  -> tokenizer of each tower -> Batch -> denoise -> latents -> the autoencoder's second half -> pixels
+    picture -> the autoencoder's first half -> latents, some of the way back to noise -> denoise -> ...
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
+from torch.nn import functional as F
 
 from sensorium.codecs.text import Tokenizer
+from sensorium.denoise import Change
 from sensorium.desk import Codecs
 from sensorium.model import ModelNet
-from sensorium.types import Batch, ConfigError, Written
+from sensorium.types import Batch, ConfigError, Image, Written
 
-__all__ = ["pixels_of", "prompted"]
+__all__ = ["Changed", "changed", "pixels_of", "prompted"]
 
 
 def prompted(model: ModelNet, codecs: Codecs, texts: Sequence[str], want: str) -> Batch:
@@ -50,3 +55,29 @@ def _row(tokenizer: Tokenizer, text: str, empty: tuple[int, ...]) -> list[int]:
 def pixels_of(model: ModelNet, made: torch.Tensor) -> torch.Tensor:
     """What was drawn, -1..1; latents go through the autoencoder's second half."""
     return model.heads["pixels"](made.to(model.dtype)).float() if "pixels" in model.heads else made
+
+
+@dataclass(frozen=True)
+class Changed:
+    """A picture that is to be changed, as what is denoised: (1, C, H, W), and how much of it."""
+
+    clean_LCHW: torch.Tensor
+    change: Change
+
+
+@torch.inference_mode()
+def changed(model: ModelNet, codec: Any, picture: Image, strength: float, mask: Image | None = None) -> Changed:
+    """A picture made ready to be changed.
+
+    Args:
+        codec: of the model's pictures.
+        strength: 0 leaves it, 1 draws it anew.
+        mask: white where it may change; None is everywhere.
+    """
+    pixels_LCHW = codec.encode(picture)[None]
+    clean = model.encoders["pixels"].latents(pixels_LCHW.to(model.dtype)).float() if "pixels" in model.encoders else pixels_LCHW
+    where = None
+    if mask is not None:
+        white = (codec.decode(codec.encode(mask)).source.mean(dim=0, keepdim=True)[None] > 0.5).float()
+        where = F.interpolate(white, size=clean.shape[2:], mode="area").gt(0.5).float()
+    return Changed(clean, Change(strength, where))

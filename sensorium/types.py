@@ -14,11 +14,9 @@ from typing import Any, Protocol
 
 import torch
 
-__all__ = [
-    "assistant", "Audio", "Batch", "CheckpointError", "ConfigError", "Delta", "Enter", "Features", "Image", "Layout", "Media",
-    "MediaError", "Message", "MODALITIES",
-    "ModalityError", "Part", "part", "Patches", "Reply", "Request", "Sample", "ShapeError", "Text", "user", "Video", "Written",
-]
+__all__ = ["assistant", "Audio", "Batch", "CheckpointError", "ConfigError", "Delta", "Enter", "Features", "Image", "Layout", "Media", "MediaError",
+           "Message", "MODALITIES", "ModalityError", "Part", "part", "Patches", "Reply", "Request", "Sample", "ShapeError", "Text", "user", "Video",
+           "Written"]
 
 MODALITIES = ("text", "image", "audio", "video")
 
@@ -167,12 +165,12 @@ class Request:
     Args:
         messages: the conversation so far, the last one from the user.
         want: modalities to answer in, in order; what the model cannot write is refused by name.
-        seed, max_tokens: of every random choice (the same request and seed give the same reply); longest text answer, in tokens.
-        temperature: 0 is greedy.
+        seed, max_tokens, temperature: of all chance (the same request and seed give the same reply); longest text, in tokens; 0 is greedy.
         top_k, top_p, min_p: choose among the k likeliest; the likeliest that hold this share; those at least this share of the likeliest.
         repetition, stop: what was said already is this much less likely (1 is off); texts that end the answer, and are not part of it.
         schema: JSON schema that a text answer keeps to.
         steps, guidance: denoising steps for a picture or video, and classifier-free guidance scale, where 1 is none.
+        strength, mask: a given picture is changed, not only looked at: 0 leaves it, 1 draws it anew; where the mask is white, or everywhere.
         best_of: a picture or video is drawn so many times, and the one kept that the model finds nearest to the request.
         voice, speed: of a spoken answer; None is the default voice of the answer's language.
         language: of what is heard, as an ISO 639-1 code; None finds out.
@@ -191,6 +189,8 @@ class Request:
     schema: dict[str, Any] | None = None
     steps: int = 24
     guidance: float = 3.0
+    strength: float | None = None
+    mask: Image | None = None
     best_of: int = 1
     voice: str | None = None
     speed: float = 1.0

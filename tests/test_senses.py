@@ -116,6 +116,27 @@ def test_the_better_of_two_is_kept(toy: Path) -> None:
         sn.draw_images(blind.build(), words, Solver(steps=2), sn.Codecs.load(toy), best_of=2)
 
 
+def test_a_picture_is_changed_where_and_as_much_as_is_said(toy: Path, tmp_path: Path) -> None:
+    model, codec = sn.load(toy), sn.VisionCodec(size=32)
+    generator = torch.Generator().manual_seed(3)
+    path = sn.Image(torch.rand(3, 32, 32, generator=generator)).save(tmp_path / "given.png")
+    given = codec.decode(codec.encode(sn.Image(path))).source
+
+    def made(strength: float | None, mask: sn.Image | None = None) -> torch.Tensor:
+        request = sn.Request([sn.user(sn.Image(path), "3D style")], want=("image",), steps=10, strength=strength, mask=mask)
+        return sn.respond(model, request).image.source
+
+    assert torch.allclose(made(0.0), given, atol=1e-6)
+    far = [float((made(strength) - given).abs().mean()) for strength in (0.3, 0.6, 1.0)]
+    assert 0 < far[0] < far[1] < far[2]
+    half = torch.zeros(3, 32, 32)
+    half[:, :, 16:] = 1
+    mixed = made(0.8, sn.Image(half))
+    assert torch.allclose(mixed[:, :, :16], given[:, :, :16], atol=1e-5) and not torch.allclose(mixed[:, :, 16:], given[:, :, 16:], atol=0.05)
+    with pytest.raises(sn.ConfigError, match="strength changes one picture, and the request has 0"):
+        sn.respond(model, sn.Request([sn.user("red apple")], want=("image",), strength=0.5))
+
+
 def test_the_matrix_is_a_page(toy: Path, values: dict[str, sn.Text | sn.Media], tmp_path: Path) -> None:
     model = sn.load(toy)
     converter = Converter(model, "toy", voice_of(model, "toy"), Solver(steps=2))

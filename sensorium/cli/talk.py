@@ -38,6 +38,9 @@ def ask(
     steps: Annotated[int, typer.Option(min=1, max=1000, help="Denoising steps for a picture.")] = 24,
     guidance: Annotated[float, typer.Option(min=0.0, max=50.0, help="How strictly a picture follows the words.")] = 3.0,
     best_of: Annotated[int, typer.Option(min=1, max=64, help="Draw so many times, and keep what the model finds nearest to the words.")] = 1,
+    strength: Annotated[float | None, typer.Option(min=0.0, max=1.0, help="Change the picture given, by so much: 0 leaves it, 1 draws it "
+                                                   "anew.")] = None,
+    mask: Annotated[Path | None, typer.Option(help="With --strength: a picture that is white where the other may change.")] = None,
     max_tokens: MaxTokens = 256,
     temperature: Temperature = 0.0, top_k: TopK = 0, top_p: TopP = 1.0, min_p: MinP = 0.0, repetition: Repetition = 1.1, stop: Stop = None,
     schema: Annotated[Path | None, typer.Option(help="A JSON schema file that the answer keeps to.")] = None,
@@ -51,6 +54,8 @@ def ask(
 
     [dim]sensorium ask "Draw a red apple" --want image -o apple.png[/dim]
 
+    [dim]sensorium ask crown.png "3D style" --want image --strength 0.7 -o changed.png[/dim]
+
     [dim]sensorium ask question.wav --want audio -o answer.wav[/dim]
 
     [dim]sensorium ask card.png "?" --shots examples.jsonl --model runs/fewshot/final[/dim]
@@ -62,9 +67,9 @@ def ask(
     wanted = tuple(want or ["text"])
     places = _places(wanted, output)
     request = sn.Request([*_examples(shots), sn.user(*[value(word) for word in what])], want=wanted, seed=seed, steps=steps, guidance=guidance,
-                         best_of=best_of, max_tokens=max_tokens, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p,
-                         repetition=repetition, stop=tuple(stop or ()), schema=_schema(schema), voice=voice, speed=speed,
-                         language=_language(language))
+                         strength=strength, mask=sn.Image(mask) if mask else None, best_of=best_of, max_tokens=max_tokens, temperature=temperature,
+                         top_k=top_k, top_p=top_p, min_p=min_p, repetition=repetition, stop=tuple(stop or ()), schema=_schema(schema), voice=voice,
+                         speed=speed, language=_language(language))
     model = model or (base_of(adapter) if adapter else None)
     skills = route.skills_with(model, str(adapter) if adapter else None) if model else None
     if explain_route:
