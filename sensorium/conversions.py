@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import sensorium as sn
 from sensorium.denoise import Solver
@@ -79,9 +79,10 @@ class Converter:
 
     def _said(self, text: str) -> Audio:
         try:
-            return join(self.speaker.speak(text))
+            sound = join(self.speaker.speak(text))
         except MediaError:  # a model may answer with nothing that could be said
-            return join(self.speaker.speak("nothing"))
+            sound = join(self.speaker.speak("nothing"))
+        return replace(sound, info={"model": self.speaker.name, **sound.info})
 
     def _names(self, values: Sequence[Text | Media], language: str) -> list[Text]:
         return list(values) if values[0].modality == "text" else self.convert(values, "text", language)

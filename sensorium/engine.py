@@ -114,8 +114,15 @@ def _draw_many(model: ModelNet, prompts: Sequence[Sequence[Value]], want: str, s
         else:
             batch = desk.packer.pack([desk.segment(prompt, want) for prompt in some], alone=True)
         made = _best_drawn(desk, batch, replace(solver, seed=solver.seed + start), want, best_of)
-        out += [vars(desk.codecs)[want].decode(one) for one in pixels_of(model, made)]
+        for number, one in enumerate(pixels_of(model, made), start=solver.seed + start):
+            info = _made_by(model, seed=number, steps=solver.steps, guidance=solver.guidance, **({"best_of": best_of} if best_of > 1 else {}))
+            out.append(replace(vars(desk.codecs)[want].decode(one), info=info))
     return out
+
+
+def _made_by(model: ModelNet, **settings: Any) -> dict[str, Any]:
+    """What is written beside what a model made."""
+    return {"model": model.folder.name if model.folder else "built", **settings}
 
 
 def _plain(value: Value) -> str:
@@ -270,9 +277,9 @@ def _spoken(desk: Desk, request: Request) -> Delta:
     text = " ".join(value.text for value in given if value.modality == "text")
     if any(value.modality != "text" for value in given):
         text = respond(desk.model, replace(request, want=("text",)), desk.codecs).text
-    name = desk.model.folder.name if desk.model.folder else "built"
-    sound = join(own_voice(desk.model, name, desk.codecs, request.seed).speak(text))
-    return Delta("part", replace(sound, info={**sound.info, "model": name, "seed": request.seed}), 1, 1)
+    info = _made_by(desk.model, seed=request.seed)
+    sound = join(own_voice(desk.model, info["model"], desk.codecs, request.seed).speak(text))
+    return Delta("part", replace(sound, info={**sound.info, **info}), 1, 1)
 
 
 @torch.inference_mode()
@@ -280,7 +287,7 @@ def _imagined(model: ModelNet, request: Request, codecs: Codecs | None) -> Delta
     """A picture from noise alone; what was said is not looked at."""
     noise = torch.randn(1, model.spec.decoder.noise, generator=torch.Generator().manual_seed(request.seed))
     picture = codecs_of(model, codecs).image.decode(model.imagine(noise)[0])
-    return Delta("part", replace(picture, info={"model": model.folder.name if model.folder else "built", "seed": request.seed}), 1, 1)
+    return Delta("part", replace(picture, info=_made_by(model, seed=request.seed)), 1, 1)
 
 
 def _drawn(desk: Desk, batch: Batch, request: Request, want: str, changed: Changed | None) -> Iterator[Delta]:
@@ -289,8 +296,7 @@ def _drawn(desk: Desk, batch: Batch, request: Request, want: str, changed: Chang
     if changed is not None and want == "image":
         batch.written[want].value_LCHW, change = changed.clean_LCHW, changed.change
     solver = Solver(steps=request.steps, guidance=request.guidance, seed=request.seed)
-    name = desk.model.folder.name if desk.model.folder else "built"
-    info = {"model": name, "seed": request.seed, "steps": request.steps, "guidance": request.guidance}
+    info = _made_by(desk.model, seed=request.seed, steps=request.steps, guidance=request.guidance)
     info |= {"strength": request.strength} if change else {}
     codec = vars(desk.codecs)[want]
     if request.best_of > 1:

@@ -1,4 +1,4 @@
-"""Files: one way to write, so that nobody ever finds half of one; and one to read lines of JSON."""
+"""Files: one way to write, so that nobody ever finds half of one; and to read lines and notes of JSON."""
 
 from __future__ import annotations
 
@@ -11,13 +11,22 @@ from typing import Any
 
 from sensorium.types import MediaError
 
-__all__ = ["read_lines", "write_file", "write_lines"]
+__all__ = ["read_lines", "read_note", "write_file", "write_lines"]
 
 
 def read_lines(path: str | Path) -> list[dict[str, Any]]:
     """The rows of a JSON-lines file that the project itself wrote."""
     text = Path(path).read_text(encoding="utf-8")
     return [json.loads(line) for line in text.split("\n") if line.strip()]  # texts may hold other line separators, which JSON leaves as they are
+
+
+def read_note(text: str | None) -> dict[str, Any]:
+    """What a note inside a file says made it, as JSON; {} where there is none, or one of somebody else's."""
+    try:
+        found = json.loads(text) if text else {}
+    except json.JSONDecodeError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def write_lines(path: str | Path, rows: Iterable[dict[str, Any]]) -> int:

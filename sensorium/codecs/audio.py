@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 from sensorium.codecs.waves import RATES_HZ, Resampler, check_rate, log_mel
-from sensorium.files import write_file
+from sensorium.files import read_note, write_file
 from sensorium.spec import Spec
 from sensorium.types import Audio, Media, MediaError
 
@@ -378,9 +378,6 @@ def read_sound_info(path: str | Path) -> dict[str, Any]:
 
     try:
         with soundfile.SoundFile(path) as file:
-            found = json.loads(file.comment or "{}")
+            return read_note(file.comment)
     except (soundfile.SoundFileError, OSError) as error:
         raise MediaError(f"{path} is not a sound that can be read; wanted {', '.join(ENDINGS)}") from error
-    except json.JSONDecodeError:
-        return {}
-    return found if isinstance(found, dict) else {}

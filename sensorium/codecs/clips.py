@@ -19,12 +19,11 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image as Pillow
-from PIL import PngImagePlugin
 
 from sensorium.codecs.native import read_frames
-from sensorium.codecs.vision import NOTE, read_info
+from sensorium.codecs.vision import note_options, read_info
 from sensorium.data import Arrays
-from sensorium.files import write_file
+from sensorium.files import read_note, write_file
 from sensorium.spec import Spec
 from sensorium.types import ConfigError, Image, MediaError, Video
 
@@ -99,17 +98,8 @@ def _coded(pixels_FHWC: np.ndarray, rate_hz: float, ending: str, info: dict[str,
 
 
 def _animated(pixels_FHWC: np.ndarray, rate_hz: float, ending: str, info: dict[str, Any]) -> bytes:
-    pictures, options, buffer = [Pillow.fromarray(pixels) for pixels in pixels_FHWC], {}, io.BytesIO()
-    if ending == ".png":
-        text = PngImagePlugin.PngInfo()
-        text.add_itxt(NOTE, json.dumps(info, ensure_ascii=False))
-        options = {"pnginfo": text}
-    elif ending == ".webp":
-        exif = Pillow.Exif()
-        exif[0x010E] = f"{NOTE} {json.dumps(info)}"
-        options = {"exif": exif.tobytes(), "lossless": True}
-    else:
-        options = {"comment": f"{NOTE} {json.dumps(info)}".encode()}
+    pictures, buffer = [Pillow.fromarray(pixels) for pixels in pixels_FHWC], io.BytesIO()
+    options = note_options(ANIMATED[ending], info) | ({"lossless": True} if ending == ".webp" else {})
     pictures[0].save(buffer, ANIMATED[ending], save_all=True, append_images=pictures[1:], duration=max(round(1000 / rate_hz), 1), loop=0, **options)
     return buffer.getvalue()
 
@@ -127,11 +117,7 @@ def read_video_info(path: str | Path) -> dict[str, Any]:
         raise ConfigError("videos are read by PyAV, which is not installed; run: pip install 'sensorium[speech]'") from error
     except (av.FFmpegError, OSError, ValueError) as error:
         raise MediaError(f"{path} is not a video that can be read ({str(error)[:80]})") from error
-    try:
-        found = json.loads(note) if note else {}
-    except json.JSONDecodeError:
-        return {}
-    return found if isinstance(found, dict) else {}
+    return read_note(note)
 
 
 @dataclass(frozen=True, repr=False)

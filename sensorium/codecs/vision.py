@@ -22,11 +22,11 @@ import torch
 from PIL import Image as Pillow
 from PIL import ImageChops, ImageOps, ImageSequence, PngImagePlugin
 
-from sensorium.files import write_file
+from sensorium.files import read_note, write_file
 from sensorium.spec import Spec
 from sensorium.types import Image, MediaError
 
-__all__ = ["load_image", "read_animation", "read_info", "save_image", "VisionCodec"]
+__all__ = ["load_image", "note_options", "read_animation", "read_info", "save_image", "VisionCodec"]
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 MAX_BYTES = 64 * 2**20
@@ -167,21 +167,23 @@ def save_image(image: Image, path: str | Path) -> Path:
     if kind is None:
         raise MediaError(f"{path} ends in {path.suffix!r}, wanted one of {', '.join(sorted(kinds))}")
     pixels = (load_image(image) * 255).round().byte().permute(1, 2, 0).numpy()
-    picture, options = Pillow.fromarray(pixels), {}
-    note = json.dumps(image.info, ensure_ascii=False)
+    buffer = io.BytesIO()
+    Pillow.fromarray(pixels).save(buffer, kind, **note_options(kind, image.info), **({"quality": 95} if kind in ("JPEG", "WEBP") else {}))
+    return write_file(path, buffer.getvalue())
+
+
+def note_options(kind: str, info: dict[str, Any]) -> dict[str, Any]:
+    """What Pillow is told so that a picture of a kind ("PNG", "WEBP", ...) holds what made it; {} for kinds that cannot."""
     if kind == "PNG":
         text = PngImagePlugin.PngInfo()
-        text.add_itxt(NOTE, note)
-        options = {"pnginfo": text}
-    elif kind in ("JPEG", "WEBP") and image.info:
+        text.add_itxt(NOTE, json.dumps(info, ensure_ascii=False))
+        return {"pnginfo": text}
+    note = f"{NOTE} {json.dumps(info)}"
+    if kind in ("JPEG", "WEBP") and info:
         exif = Pillow.Exif()
-        exif[0x010E] = f"{NOTE} {json.dumps(image.info)}"
-        options = {"exif": exif.tobytes(), "quality": 95}
-    elif kind == "GIF" and image.info:
-        options = {"comment": f"{NOTE} {json.dumps(image.info)}".encode()}
-    buffer = io.BytesIO()
-    picture.save(buffer, kind, **options)
-    return write_file(path, buffer.getvalue())
+        exif[0x010E] = note
+        return {"exif": exif.tobytes()}
+    return {"comment": note.encode()} if kind == "GIF" and info else {}
 
 
 def read_info(path: str | Path) -> dict[str, Any]:
@@ -192,11 +194,7 @@ def read_info(path: str | Path) -> dict[str, Any]:
             note = str(picture.info.get(NOTE) or picture.getexif().get(0x010E, "") or picture.info.get("comment", b"").decode(errors="replace"))
     except (*BROKEN, *BOMBS) as error:
         raise MediaError(f"{name} is not a picture that can be read; wanted {', '.join(FORMATS)}") from error
-    try:
-        found = json.loads(note.removeprefix(f"{NOTE} ")) if note else {}
-    except json.JSONDecodeError:
-        return {}
-    return found if isinstance(found, dict) else {}
+    return read_note(note.removeprefix(f"{NOTE} "))
 
 
 RESAMPLE = {"bicubic": Pillow.Resampling.BICUBIC, "bilinear": Pillow.Resampling.BILINEAR, "lanczos": Pillow.Resampling.LANCZOS,
