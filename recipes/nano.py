@@ -214,16 +214,18 @@ def add_parts(name: str, trained: Path, out: Path, parts: tuple[str, ...], grow:
     moved |= {f"objectives.{learned.objectives.index(one)}.": f"objectives.{spec.objectives.index(one)}." for one in own}
     kept = {new + key.removeprefix(old): value.to(torch.bfloat16)
             for key, value in read_tensors(trained / "final" / "weights.safetensors").items() for old, new in moved.items() if key.startswith(old)}
-    write_tensors(out / f"weights-{name}.safetensors", kept)
     mine, theirs = (json.loads((folder / "codecs.json").read_text(encoding="utf-8")) for folder in (out, trained / "final"))
-    write_file(out / "codecs.json", json.dumps({**mine, **theirs}, indent=1).encode())
-    write_file(out / "model.json", spec.to_json().encode())
     card, log = json.loads((out / "card.json").read_text(encoding="utf-8")), read_lines(trained / "log.jsonl")
     history = json.loads((trained / "history.json").read_text(encoding="utf-8"))
+    for way, names in (("reads", spec.reads), ("writes", spec.writes)):
+        card[way] += [modality for modality in names if not any(said.startswith(modality) for said in card[way])]
     card["parts"] = {**card.get("parts", {}), name: {
         "what": what, "recipe": f"recipes/nano_{name}.py", "steps": log[-1]["step"], "loss": log[:: max(len(log) // 60, 1)],
-        "validation": [{"step": row["step"], **row["figures"]} for row in history]}}
-    write_file(out / "card.json", json.dumps(card, indent=1, ensure_ascii=False).encode())
+        "validation": [{"step": row["step"], **row["validation"], **row.get("figures", {})} for row in history]}}
+    write_tensors(out / f"weights-{name}.safetensors", kept)
+    for file, data in (("codecs.json", {**mine, **theirs}), ("card.json", card)):
+        write_file(out / file, json.dumps(data, indent=1, ensure_ascii=False).encode())
+    write_file(out / "model.json", spec.to_json().encode())
 
 
 def in_epochs(seed: int, count: int, start: int, many: int) -> list[int]:

@@ -82,7 +82,7 @@ def run(data: str = "corpus", steps: int = 4000, sounds: int = 32, rate: float =
     return Run(
         name="nano-voice", model=model, batch=train.batch, steps=steps, warmup=0.03, cooldown=0.4, ema=0.996, clip=1.0, mixed=True,
         groups=(Group(paths=PARTS, kind="muon", rate=rate, rate_rest=1e-3, decay=0.02), Group(rate=0.0)), base=lambda: over_nano(model, PARTS),
-        validation=(held.batch(0),), validate_every=250, save_every=250,
+        validation=(held.batch(0),) if held.said else (), validate_every=250, save_every=250,
         files={"codecs.json": replace(codecs(), voice=sn.VoiceCodec()).to_json().encode(),
                "tokenizer.json": (WEIGHTS / "nano" / "tokenizer.json").read_bytes()})
 

@@ -217,7 +217,7 @@ _VOICES_AT = ("onnx-community/Kokoro-82M-v1.0-ONNX", "1939ad2a8e416c0acfeecc08a6
 _SILERO_RELEASE = "https://github.com/snakers4/silero-vad/raw/v6.2.1/src/silero_vad/data/silero_vad.onnx"
 
 _ENTRIES = (
-    Entry("nano", "see", "Names, finds and draws emoji-like pictures, in English and Chinese", parameters=17_160_572,
+    Entry("nano", "see", "Sees, hears, names, draws, says and animates emoji-like things, in English and Chinese", parameters=24_712_654,
           licence="Apache-2.0", credit="made here; the pictures' credits are in docs/data.md"),
     Entry("see", "look", "Answers questions about emoji-like pictures and simple scenes, in English", parameters=145_145_616, licence="Apache-2.0",
           credit="made here; the pictures' credits are in docs/data.md", needs=("smollm2-135m-instruct",), only="en", packing="int8"),

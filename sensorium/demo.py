@@ -9,11 +9,14 @@ from pathlib import Path
 from rich.console import Console
 
 import sensorium as sn
+from sensorium.conversions import Converter, voice_of
 from sensorium.demo_look import look
 from sensorium.demo_talk import talk
 from sensorium.files import write_file
+from sensorium.matrix import add_matrix, example_inputs
 from sensorium.memory import Memory, pictures_in
 from sensorium.page import Page, image_data
+from sensorium.types import MODALITIES
 
 __all__ = ["examples", "make_demo"]
 
@@ -21,7 +24,6 @@ QUESTIONS = ("What is this?", "这是什么？")
 SEARCHES = ("something to eat", "animal", "吃的东西", "a house", "在水里")
 REQUESTS = ("Draw a red apple", "画一个苹果", "Draw a cat", "Draw the sun", "画一朵玫瑰", "Draw a house", "Draw a fish", "Draw a red heart",
             "Draw a pizza", "Draw a soccer ball", "Draw a tree", "画一只熊猫")
-
 
 
 def make_demo(folder: Path, model: sn.ModelNet, name: str, console: Console, pictures: Path | None = None) -> Path:
@@ -40,6 +42,8 @@ def make_demo(folder: Path, model: sn.ModelNet, name: str, console: Console, pic
     _find(page, model, name, paths, folder, console)
     _draw(page, model, folder, console)
     look(page, examples(), console)
+    if set(MODALITIES) <= set(model.spec.reads) & set(model.spec.writes):
+        add_matrix(page, folder / "matrix", Converter(model, name, voice_of(model, name)), example_inputs(examples()), console)
     talk(page, folder, paths[0], console)
     seconds = time.perf_counter() - begin
     size = sum(p.numel() for p in model.parameters()) / 1e6

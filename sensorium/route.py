@@ -33,7 +33,7 @@ class Skill:
 
     Args:
         model: its name.
-        verb: "hear", "speak", "see", "look", "think", "draw" or "animate".
+        verb: "hear", "speak", "see", "look", "think", "draw", "animate" or "say".
         needs: modalities that must be given.
         writes: the modality that comes out.
         also: modalities that may be given besides.
@@ -96,7 +96,8 @@ class Route:
 
 # What each kind of model can do: (verb, needs, writes, also, converts).
 _KINDS = {
-    "see": (("see", {"image"}, "text", {"text"}, False), ("draw", {"text"}, "image", set(), False)),
+    "see": (("see", {"image"}, "text", {"text"}, False), ("draw", {"text"}, "image", set(), False),
+            ("see", {"video"}, "text", {"text"}, False), ("animate", {"text"}, "video", set(), False)),
     "look": (("look", {"image", "text"}, "text", set(), False),),
     "think": (("think", {"text"}, "text", set(), False),),
     "hear": (("hear", {"audio"}, "text", set(), True),),
@@ -128,7 +129,7 @@ def skills_with(model: str, adapter: str | None = None) -> list[Skill]:
     entry = CATALOG.get(model)
     if entry is not None:
         find(model)
-        own = _skills(entry)
+        own = _skills_of(model) if entry.kind in ("see", "imagine") else _skills(entry)
     else:
         own = _skills_of(model)
     own = [replace(skill, adapter=adapter, only=None) for skill in own if not skill.converts]
@@ -144,8 +145,9 @@ def _skills_of(folder: str) -> list[Skill]:
     media = frozenset(spec.reads) - {"text"}
     skills = [Skill(folder, "see" if media else "think", frozenset({"text"}), "text", media)] if "text" in spec.writes else []
     skills += [Skill(folder, "see", frozenset({modality}), "text", frozenset(spec.reads)) for modality in sorted(media) if "text" in spec.writes]
-    drawn = [(verb, writes) for verb, writes in (("draw", "image"), ("animate", "video")) if writes in spec.writes]
-    return skills + [Skill(folder, verb, frozenset({given}), writes, frozenset(spec.reads)) for verb, writes in drawn for given in spec.reads]
+    drawn = [(verb, writes) for verb, writes in (("draw", "image"), ("animate", "video"), ("say", "audio")) if writes in spec.writes]
+    given = spec.reads or ("text",)  # what makes pictures from noise alone is not told of what
+    return skills + [Skill(folder, verb, frozenset({one}), writes, frozenset(spec.reads)) for verb, writes in drawn for one in given]
 
 
 def routes_of(request: Request, skills: Sequence[Skill] | None = None) -> list[Route]:
@@ -158,6 +160,8 @@ def routes_of(request: Request, skills: Sequence[Skill] | None = None) -> list[R
     given = [value for message in request.messages for value in message.parts]
     if not given:
         raise ConfigError("the request is empty; give it a text, a picture or a sound")
+    if request.strength is not None:  # whoever draws may be given the picture that is to be changed
+        skills = [replace(skill, also=skill.also | {"image"}) if skill.writes == "image" else skill for skill in skills or skills_at_hand()]
     words = " ".join(value.text for value in given if isinstance(value, Text))
     written = tongue(words) if words.strip() else request.language
     return [plan([value.modality for value in given], want, skills, request.language, written) for want in request.want]

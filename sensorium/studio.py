@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from sensorium.codecs.text import Tokenizer
 from sensorium.denoise import Change
 from sensorium.desk import Codecs
 from sensorium.model import ModelNet
@@ -44,7 +43,7 @@ def prompted(model: ModelNet, codecs: Codecs, texts: Sequence[str], want: str) -
                  samples=len(texts))
 
 
-def _row(tokenizer: Tokenizer, text: str, empty: tuple[int, ...]) -> list[int]:
+def _row(tokenizer: Any, text: str, empty: tuple[int, ...]) -> list[int]:
     """Ids of a prompt between the tower's own marks, filled up as the empty prompt is."""
     first, last = ([tokenizer.special(name)] if name else [] for name in tokenizer.around)
     row = first + tokenizer.encode(text)[: len(empty) - len(first) - len(last)] + last

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from .toys import saved_toy
+from .toys import saved_toy, saved_whole_toy
 
 ROOT = Path(__file__).parent.parent
 
@@ -98,6 +98,23 @@ def test_odd_but_legal_pictures_are_answered(toy: Path, tmp_path: Path) -> None:
     for name in ("cmyk.jpg", "palette.png", "deep.png", "moving.gif"):
         result = sensorium("ask", tmp_path / name, "What is this?", "--model", toy, "--max-tokens", 2)
         assert result.returncode == 0, result.stderr
+
+
+def test_matrix_and_what_is_changed(tmp_path: Path) -> None:
+    """Two inputs, four outputs each, on one page; and a picture changed under a mask, which says how much it was."""
+    whole = saved_whole_toy(tmp_path / "whole")
+    Pillow.fromarray(np.random.default_rng(0).integers(0, 255, (32, 32, 3), np.uint8)).save(tmp_path / "a.png")
+    Pillow.new("L", (32, 32), 255).save(tmp_path / "mask.png")
+    made = sensorium("matrix", "red apple", tmp_path / "a.png", "--model", whole, "--folder", tmp_path / "page", "--best-of", 1)
+    assert made.returncode == 0 and "open " in made.stdout, made.stderr
+    assert {path.suffix for path in (tmp_path / "page").iterdir()} == {".html", ".txt", ".png", ".wav", ".webp"}
+    assert len(list((tmp_path / "page").glob("*-to-*"))) == 8
+    assert json.loads(sensorium("describe", tmp_path / "page" / "2-image-to-video.webp").stdout)
+    changed = sensorium("ask", tmp_path / "a.png", "3D style", "--want", "image", "--strength", 0.5, "--mask", tmp_path / "mask.png", "--model", whole,
+                        "--steps", 2, "-o", tmp_path / "b.png")
+    assert changed.returncode == 0, changed.stderr
+    assert json.loads(sensorium("describe", tmp_path / "b.png").stdout)["strength"] == 0.5
+    assert "one picture" in one_line_error(sensorium("ask", "a dog", "--want", "image", "--strength", 0.5, "--model", whole))
 
 
 def test_draw_index_search_describe(toy: Path, tmp_path: Path) -> None:

@@ -194,7 +194,9 @@ def test_cached_decoding_is_the_full_forward(entry: Entry) -> None:
     single = {f: getattr(batch, f)[:1] for f in ("token_BT", "media_BT", "sees_BT")}
     layout = Layout(*(getattr(batch.layout, f)[:1] for f in ("segment_BT", "position_BT", "span_BT")),
                     None if batch.layout.axes_BTA is None else batch.layout.axes_BTA[:1])
-    here = {name: value for name, value in batch.media.items() if name in MODALITIES and (single["media_BT"] == 1 + MODALITIES.index(name)).any()}
+    kinds = {name: 1 + MODALITIES.index(name) for name in batch.media if name in MODALITIES}
+    here = {name: batch.media[name] for name, kind in kinds.items()
+            if (single["media_BT"] == kind).any() or not (batch.media_BT == kind).any()}  # those of another row stay out
     alone = Batch(**single, layout=layout, media=here, pick=batch.pick)
     length = int((layout.segment_BT >= 0).sum())
     cache, seen = Cache(), []

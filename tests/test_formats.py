@@ -449,7 +449,7 @@ def test_tensors_are_read_when_they_are_asked_for(tmp_path: Path) -> None:
 
 
 def test_what_is_nothing_known_is_named(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="safetensors, CTranslate2, GGUF"):
+    with pytest.raises(CheckpointError, match="safetensors, CTranslate2, .*GGUF"):
         sn.load(tmp_path)
     with pytest.raises(CheckpointError, match="neither"):
         sn.load(tmp_path / "nowhere")

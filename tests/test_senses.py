@@ -206,7 +206,7 @@ def test_parts_grow_on_the_folder_that_ships(tmp_path: Path) -> None:
     files = {"codecs.json": replace(nano.codecs(), voice=sn.VoiceCodec()).to_json().encode()}
     sn.save(trained, run / "final", files, only=[name for name in trained.state_dict() if name.startswith("heads.audio")])  # as a run over nano does
     (run / "log.jsonl").write_text('{"step": 3, "speaking": 2.0}\n', encoding="utf-8")
-    (run / "history.json").write_text('[{"step": 3, "figures": {"speaking": 2.0}}]', encoding="utf-8")
+    (run / "history.json").write_text('[{"step": 3, "validation": {"speaking": 2.0}}]', encoding="utf-8")
     for _ in range(2):  # again, to replace it
         nano.add_parts("voice", run, out, nano_voice.PARTS, nano_voice.speaking, "audio")
     grown = sn.load(out)

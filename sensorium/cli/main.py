@@ -27,6 +27,7 @@ app.command()(models.describe)
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(learn.train)
 app.command()(adapt.adapt)
 app.command("eval")(learn.evaluate)
+app.command()(learn.matrix)
 app.command()(learn.demo)
 
 
