@@ -110,8 +110,8 @@ def test_matrix_and_what_is_changed(tmp_path: Path) -> None:
     assert {path.suffix for path in (tmp_path / "page").iterdir()} == {".html", ".txt", ".png", ".wav", ".webp"}
     assert len(list((tmp_path / "page").glob("*-to-*"))) == 8
     assert json.loads(sensorium("describe", tmp_path / "page" / "2-image-to-video.webp").stdout)
-    changed = sensorium("ask", tmp_path / "a.png", "3D style", "--want", "image", "--strength", 0.5, "--mask", tmp_path / "mask.png", "--model", whole,
-                        "--steps", 2, "-o", tmp_path / "b.png")
+    changed = sensorium("ask", tmp_path / "a.png", "3D style", "--want", "image", "--strength", 0.5, "--mask", tmp_path / "mask.png",
+                        "--model", whole, "--steps", 2, "-o", tmp_path / "b.png")
     assert changed.returncode == 0, changed.stderr
     assert json.loads(sensorium("describe", tmp_path / "b.png").stdout)["strength"] == 0.5
     assert "one picture" in one_line_error(sensorium("ask", "a dog", "--want", "image", "--strength", 0.5, "--model", whole))
