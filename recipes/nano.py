@@ -22,6 +22,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -193,6 +194,18 @@ def over_nano(spec: sn.Model, parts: tuple[str, ...]) -> sn.ModelNet:
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name.startswith(parts))
     return model
+
+
+def recipe_over(name: str, model: sn.Model, trained: tuple[str, ...], codecs: sn.Codecs, rate: float, **more: Any) -> Run:
+    """The run of fresh parts over nano: all else is frozen, and not in its checkpoints.
+
+    Args:
+        trained: beginnings of the paths of what is trained.
+        more: of ``Run``.
+    """
+    return Run(name=name, model=model, warmup=0.03, cooldown=0.4, ema=0.996, mixed=True, base=lambda: over_nano(model, trained),
+               groups=(Group(paths=trained, kind="muon", rate=rate, rate_rest=1e-3, decay=0.02), Group(rate=0.0)),
+               files={"codecs.json": codecs.to_json().encode(), "tokenizer.json": (WEIGHTS / "nano" / "tokenizer.json").read_bytes()}, **more)
 
 
 def add_parts(name: str, trained: Path, out: Path, parts: tuple[str, ...], grow: Callable[[sn.Model], sn.Model], what: str) -> None:

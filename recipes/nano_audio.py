@@ -28,7 +28,7 @@ import torch
 from torch.nn import functional as F
 
 import sensorium as sn
-from nano import EMBED, END, QUESTIONS, SAY, VOCAB, add_parts, codecs, embed_texts, in_epochs, over_nano
+from nano import EMBED, END, QUESTIONS, SAY, VOCAB, add_parts, codecs, embed_texts, in_epochs, recipe_over
 from sensorium.catalog import WEIGHTS
 from sensorium.codecs import english, mandarin
 from sensorium.codecs.audio import AudioCodec, load_audio
@@ -37,7 +37,7 @@ from sensorium.codecs.waves import mel_filters
 from sensorium.data import Segment
 from sensorium.evals.figures import ranks
 from sensorium.files import read_lines
-from sensorium.train import Group, Run
+from sensorium.train import Run
 from sensorium.zoo.nano import nano
 from sensorium.zoo.nano_whole import hearing
 
@@ -218,11 +218,8 @@ def run(data: str = "corpus", steps: int = 2400, sounds: int = 96, takes: str = 
     held = HearData(Path(data), 96, ("test",), seed=1, changed=False)
     model = hearing(nano(VOCAB), frames=FRAMES)
     model = replace(model, objectives=(*model.objectives, sn.Ctc(width=model.encoders["audio"].width, symbols=len(SYMBOL) + 1)))
-    return Run(
-        name="nano-audio", model=model, batch=train.batch, steps=steps, warmup=0.03, cooldown=0.4, ema=0.996, clip=2.0, mixed=True,
-        groups=(Group(paths=TRAINED, kind="muon", rate=rate, rate_rest=1e-3, decay=0.02), Group(rate=0.0)), base=lambda: over_nano(model, TRAINED),
-        validation=(held.batch(0),), validate_every=200, save_every=100, evaluate=evaluator(held), end=END,
-        files={"codecs.json": codecs_with_ears().to_json().encode(), "tokenizer.json": (WEIGHTS / "nano" / "tokenizer.json").read_bytes()})
+    return recipe_over("nano-audio", model, TRAINED, codecs_with_ears(), rate, batch=train.batch, steps=steps, clip=2.0,
+                       validation=(held.batch(0),), validate_every=200, save_every=100, evaluate=evaluator(held), end=END)
 
 
 def codecs_with_ears() -> sn.Codecs:

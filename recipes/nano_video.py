@@ -25,13 +25,13 @@ from PIL import Image as Pillow
 from torch.nn import functional as F
 
 import sensorium as sn
-from nano import EMBED, END, SAY, VOCAB, add_parts, codecs, in_epochs, over_nano
+from nano import EMBED, END, SAY, VOCAB, add_parts, codecs, in_epochs, recipe_over
 from pictures import SIZE, load_concepts, load_pictures, on_paper
 from sensorium.catalog import WEIGHTS
 from sensorium.codecs.clips import FrameStack
 from sensorium.codecs.vision import read_animation
 from sensorium.files import read_lines
-from sensorium.train import Group, Run
+from sensorium.train import Run
 from sensorium.zoo.nano import nano
 from sensorium.zoo.nano_whole import moving
 
@@ -125,11 +125,8 @@ def run(data: str = "corpus", steps: int = 2000, clips: int = 8, stills: int = 6
     train = VideoData(Path(data), clips, stills)
     held = VideoData(Path(data), 16, 0, seed=1, split="test")
     model = moving(nano(VOCAB), frames=FRAMES)
-    return Run(
-        name="nano-video", model=model, batch=train.batch, steps=steps, warmup=0.03, cooldown=0.4, ema=0.996, clip=1.0, mixed=True,
-        groups=(Group(paths=PARTS, kind="muon", rate=rate, rate_rest=1e-3, decay=0.02), Group(rate=0.0)), base=lambda: over_nano(model, PARTS),
-        validation=(held.batch(0),), validate_every=250, save_every=100,
-        files={"codecs.json": codecs_that_move().to_json().encode(), "tokenizer.json": (WEIGHTS / "nano" / "tokenizer.json").read_bytes()})
+    return recipe_over("nano-video", model, PARTS, codecs_that_move(), rate, batch=train.batch, steps=steps, clip=1.0,
+                       validation=(held.batch(0),), validate_every=250, save_every=100)
 
 
 def codecs_that_move() -> sn.Codecs:

@@ -12,19 +12,17 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 
 import torch
 
 import sensorium as sn
-from nano import VOCAB, add_parts, codecs, in_epochs, over_nano
+from nano import VOCAB, add_parts, codecs, in_epochs, recipe_over
 from nano_audio import Spoken, samples
-from sensorium.catalog import WEIGHTS
 from sensorium.codecs import english, mandarin
 from sensorium.codecs.waves import log_mel
 from sensorium.corpus.split import digest
-from sensorium.train import Group, Run
+from sensorium.train import Run
 from sensorium.zoo.nano import nano
 from sensorium.zoo.nano_whole import speaking
 
@@ -55,7 +53,6 @@ class VoiceData:
                 self.said.append(self.symbols(row["parts"][1]["text"], row["language"]))
                 self.spectrum.append(log_mel(samples(wave), self.codec.rate_hz, self.codec.mels, self.codec.window, self.codec.hop).half())
 
-    @lru_cache(maxsize=100_000)  # noqa: B019 (one object a run)
     def symbols(self, name: str, language: str) -> tuple[int, ...]:
         """What is read of a name."""
         return tuple(self.codec.encode(mandarin.spoken(name) if language == "zh" else english.spoken(name)))
@@ -79,12 +76,8 @@ def run(data: str = "corpus", steps: int = 4000, sounds: int = 32, rate: float =
     """The run behind the shipped voice."""
     train, held = VoiceData(Path(data), sounds), VoiceData(Path(data), 96, held=True, seed=1)
     model = speaking(nano(VOCAB))
-    return Run(
-        name="nano-voice", model=model, batch=train.batch, steps=steps, warmup=0.03, cooldown=0.4, ema=0.996, clip=1.0, mixed=True,
-        groups=(Group(paths=PARTS, kind="muon", rate=rate, rate_rest=1e-3, decay=0.02), Group(rate=0.0)), base=lambda: over_nano(model, PARTS),
-        validation=(held.batch(0),) if held.said else (), validate_every=250, save_every=250,
-        files={"codecs.json": replace(codecs(), voice=sn.VoiceCodec()).to_json().encode(),
-               "tokenizer.json": (WEIGHTS / "nano" / "tokenizer.json").read_bytes()})
+    return recipe_over("nano-voice", model, PARTS, replace(codecs(), voice=sn.VoiceCodec()), rate, batch=train.batch, steps=steps, clip=1.0,
+                       validation=(held.batch(0),) if held.said else (), validate_every=250, save_every=250)
 
 
 if __name__ == "__main__":

@@ -110,7 +110,7 @@ def _draw_many(model: ModelNet, prompts: Sequence[Sequence[Value]], want: str, s
     for start in range(0, len(prompts), chunk):
         some = prompts[start : start + chunk]
         if "prompt" in model.fuse:
-            batch = prompted(model, desk.codecs, [" ".join(map(_plain, prompt)) for prompt in some], want)
+            batch = prompted(model, desk.codecs, [_words(prompt) for prompt in some], want)
         else:
             batch = desk.packer.pack([desk.segment(prompt, want) for prompt in some], alone=True)
         made = _best_drawn(desk, batch, replace(solver, seed=solver.seed + start), want, best_of)
@@ -125,11 +125,12 @@ def _made_by(model: ModelNet, **settings: Any) -> dict[str, Any]:
     return {"model": model.folder.name if model.folder else "built", **settings}
 
 
-def _plain(value: Value) -> str:
-    """A value's text; what a prompt cannot be is refused."""
-    if not isinstance(value, str) and value.modality != "text":
-        raise ModalityError(f"the model draws from text alone, and was given {value.modality}")
-    return value if isinstance(value, str) else value.text
+def _words(prompt: Sequence[Value]) -> str:
+    """A prompt's texts as one; what no such prompt can be is refused."""
+    for value in prompt:
+        if not isinstance(value, str) and value.modality != "text":
+            raise ModalityError(f"the model draws from text alone, and was given {value.modality}")
+    return " ".join(map(str, prompt))
 
 
 def _best_drawn(desk: Desk, batch: Batch, solver: Solver, want: str, best_of: int, change: Change | None = None) -> torch.Tensor:
@@ -195,8 +196,7 @@ def stream(model: ModelNet, request: Request, codecs: Codecs | None = None) -> I
             yield _spoken(desk, request)
             continue
         if "prompt" in model.fuse:
-            text = " ".join(_plain(value) for message in request.messages for value in message.parts)
-            batch = prompted(model, desk.codecs, [text], want)
+            batch = prompted(model, desk.codecs, [_words([value for message in request.messages for value in message.parts])], want)
         else:
             batch = desk.packer.pack([desk.prompt(request.messages, want)], alone=True)
         yield from _text(desk, batch, request) if want == "text" else _drawn(desk, batch, request, want, change)

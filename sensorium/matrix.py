@@ -80,8 +80,9 @@ def add_matrix(page: Page, folder: Path, converter: Converter, inputs: Sequence[
 
 def _tongue(value: Text | Media, title: str) -> str:
     """Language of the name that is wanted: a name is translated; a file whose name ends in "-zh" is Chinese."""
-    said = language(value.text) if value.modality == "text" else "zh" if title.endswith("-zh") else "en"
-    return {"en": "zh", "zh": "en"}[said] if value.modality == "text" else said
+    if value.modality == "text":
+        return {"en": "zh", "zh": "en"}[language(value.text)]
+    return "zh" if title.endswith("-zh") else "en"
 
 
 def _quality() -> dict[tuple[str, str], str]:

@@ -23,7 +23,7 @@ import torch
 
 from sensorium import catalog
 from sensorium.codecs import english, espeak, mandarin
-from sensorium.codecs.phonemes import MOST, ids, phonemes
+from sensorium.codecs.phonemes import MOST, ids, phonemes, sounding
 from sensorium.codecs.sentences import clauses, language, plain, sentences
 from sensorium.types import Audio, CheckpointError, ConfigError, MediaError
 
@@ -160,8 +160,7 @@ class _Kokoro:
 
     def measure(self, words: str, voice: Voice) -> int:
         """How many phonemes; 0 if there is nothing but punctuation."""
-        said = self._phonemes(words, voice)
-        return len(said) if any(symbol.isalpha() for symbol in said) else 0
+        return sounding(self._phonemes(words, voice))
 
     def prepare(self) -> None:
         """Load the model, once in this process; what is wrong with it is said when it speaks."""

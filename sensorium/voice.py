@@ -11,7 +11,7 @@ from sensorium.denoise import Solver, walk
 from sensorium.desk import Codecs, codecs_of
 from sensorium.heads_voice import VoiceNet, spread
 from sensorium.model import ModelNet
-from sensorium.paths import Stop, Straight
+from sensorium.paths import Stop, Straight, apart
 from sensorium.speak import Speaker, Voice
 from sensorium.types import ConfigError, ModalityError
 
@@ -38,8 +38,7 @@ def draw_speech(voice: VoiceNet, symbols: list[int], seed: int = 0, speed: float
     mean_LPN, state_LPD = spread(said.mean_LUN, symbol_LP), spread(said.state_LUD, symbol_LP)
 
     def look(x_LPN: torch.Tensor, stop: Stop) -> tuple[torch.Tensor, torch.Tensor]:
-        clean = voice(x_LPN, torch.tensor([stop.time]), mean_LPN, state_LPD)
-        return clean, (x_LPN - stop.signal * clean) / stop.level
+        return apart(voice(x_LPN, torch.tensor([stop.time]), mean_LPN, state_LPD), x_LPN, stop, "sample")
 
     x_LPN = torch.randn(mean_LPN.shape, generator=torch.Generator().manual_seed(seed))
     *_, (_, made_LPN) = walk(look, Straight(), Solver(steps=looks), x_LPN)

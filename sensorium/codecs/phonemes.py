@@ -14,7 +14,7 @@ from sensorium.codecs import espeak, mandarin
 from sensorium.codecs.mandarin import HAN
 from sensorium.types import ConfigError
 
-__all__ = ["ids", "MOST", "phonemes", "SYMBOLS"]
+__all__ = ["ids", "MOST", "phonemes", "sounding", "SYMBOLS"]
 
 MOST = 510  # phonemes in one go: the model's 512 places less one at each end
 
@@ -70,6 +70,11 @@ def phonemes(text: str, accent: str = "en-us") -> str:
             gap = bool(out) and out[-1] not in " (“" and (han or other[0].isspace() or out[-1] not in "\"”)")
             out += (" " if gap and said else "") + said + (" " if other[-1:].isspace() else "")
     return re.sub(r" +", " ", "".join(symbol for symbol in out if symbol in SYMBOLS)).strip()
+
+
+def sounding(said: str) -> int:
+    """How many phonemes; 0 if there is nothing but punctuation."""
+    return len(said) if any(symbol.isalpha() for symbol in said) else 0
 
 
 def ids(said: str) -> list[int]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
-from sensorium.codecs.phonemes import ids, phonemes
+from sensorium.codecs.phonemes import ids, phonemes, sounding
 from sensorium.codecs.waves import mel_filters
 from sensorium.spec import Spec
 from sensorium.types import MediaError
@@ -41,14 +41,14 @@ class VoiceCodec(Spec):
         Raises:
             MediaError: there is nothing in them to say.
         """
-        if not self.length(words):
+        said = phonemes(words)
+        if not sounding(said):
             raise MediaError(f"there is nothing to say in {words[:60]!r}; give it words in English or Chinese, or numbers")
-        return [0, *ids(phonemes(words)), 0]
+        return [0, *ids(said), 0]
 
     def length(self, words: str) -> int:
         """How many symbols words have; 0 if there is nothing but punctuation."""
-        said = phonemes(words)
-        return len(said) if any(symbol.isalpha() for symbol in said) else 0
+        return sounding(phonemes(words))
 
     def decode(self, mel_MF: torch.Tensor) -> torch.Tensor:
         """A log-mel spectrum as ``waves.log_mel`` makes it -> samples (T,), T = F * hop, peak 0.9."""
