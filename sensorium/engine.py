@@ -21,6 +21,7 @@ from sensorium.denoise import Change, Solver, draw, stream_draw
 from sensorium.desk import Codecs, Desk, Value, codecs_of
 from sensorium.gan import Grow
 from sensorium.generate import Sampling, Stops, continue_text, stream_text
+from sensorium.heads_flow import FrameFlow
 from sensorium.model import ModelNet
 from sensorium.speak import join
 from sensorium.studio import Changed, changed, pixels_of, prompted
@@ -31,6 +32,8 @@ __all__ = ["Codecs", "codecs_of", "constraints_of", "draw_images", "draw_videos"
 
 NAME = 16
 """Longest name of a picture that is to be changed, in tokens."""
+SETS_OFF = 0.9
+"""How much of the way back to noise a still goes before it moves: less, and it hardly moves; more, and it is something else."""
 
 
 @torch.inference_mode()
@@ -98,7 +101,7 @@ def draw_images(model: ModelNet, prompts: Sequence[Sequence[Value]], solver: Sol
 
 def draw_videos(model: ModelNet, prompts: Sequence[Sequence[Value]], solver: Solver | None = None, codecs: Codecs | None = None,
                 chunk: int = 8, best_of: int = 1) -> list[Video]:
-    """As :func:`draw_images`, moving."""
+    """As :func:`draw_images`, moving; where a model's frames are drawn as its pictures are, the best still is set moving (see ``SETS_OFF``)."""
     return _draw_many(model, prompts, "video", solver, codecs, chunk, best_of)
 
 
@@ -135,6 +138,9 @@ def _words(prompt: Sequence[Value]) -> str:
 
 def _best_drawn(desk: Desk, batch: Batch, solver: Solver, want: str, best_of: int, change: Change | None = None) -> torch.Tensor:
     """Of ``best_of`` drawings of each prompt, the one nearest to it in the shared space."""
+    if isinstance(desk.spec.heads[want], FrameFlow):
+        batch, change = _from_still(desk, batch, solver, best_of)
+        return draw(desk.model, batch, solver, want, change=change)
     asked_LO = _asked(desk, batch, want) if best_of > 1 else None
     best = draw(desk.model, batch, solver, want, change=change)
     if asked_LO is None:
@@ -146,6 +152,15 @@ def _best_drawn(desk: Desk, batch: Batch, solver: Solver, want: str, best_of: in
         better_L = (near_L > nearness_L).reshape(-1, *[1] * (best.dim() - 1))
         best, nearness_L = torch.where(better_L, again, best), torch.maximum(near_L, nearness_L)
     return best
+
+
+def _from_still(desk: Desk, batch: Batch, solver: Solver, best_of: int) -> tuple[Batch, Change]:
+    """The batch with each prompt's best still in the place of every frame, and how far back to noise that goes before it moves."""
+    place, still = batch.written["video"], desk.spec.heads["video"].of
+    stills = replace(batch, written={still: replace(place, value_LCHW=place.value_LCHW[:, :, 0])})
+    made_LCHW = _best_drawn(desk, stills, solver, still, best_of)
+    moving = replace(place, value_LCHW=made_LCHW[:, :, None].expand_as(place.value_LCHW))
+    return replace(batch, written={"video": moving}), Change(SETS_OFF)
 
 
 @torch.inference_mode()
@@ -297,10 +312,12 @@ def _drawn(desk: Desk, batch: Batch, request: Request, want: str, changed: Chang
         batch.written[want].value_LCHW, change = changed.clean_LCHW, changed.change
     solver = Solver(steps=request.steps, guidance=request.guidance, seed=request.seed)
     info = _made_by(desk.model, seed=request.seed, steps=request.steps, guidance=request.guidance)
-    info |= {"strength": request.strength} if change else {}
-    codec = vars(desk.codecs)[want]
-    if request.best_of > 1:
-        made, info = _best_drawn(desk, batch, solver, want, request.best_of, change), {**info, "best_of": request.best_of}
+    info |= ({"strength": request.strength} if change else {}) | ({"best_of": request.best_of} if request.best_of > 1 else {})
+    codec, tries = vars(desk.codecs)[want], request.best_of
+    if isinstance(desk.spec.heads[want], FrameFlow):
+        (batch, change), tries = _from_still(desk, batch, solver, tries), 1
+    if tries > 1:
+        made = _best_drawn(desk, batch, solver, want, tries, change)
     else:
         for done, made in enumerate(stream_draw(desk.model, batch, solver, want, change=change), start=1):
             if done < solver.steps:  # a preview; of latents none, which would take longer than the step

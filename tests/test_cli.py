@@ -75,7 +75,7 @@ def test_bad_words_are_one_line_and_code_2(toy: Path, tmp_path: Path, monkeypatc
     for words, says in (
         (("ask", "a dog", "--want", "smell"), "no modality"),
         (("ask", "a dog", "--want", "video"), "from text to video"),
-        (("ask", tmp_path / "none.wav"), "sensorium pull whisper"),
+        (("ask", tmp_path / "none.wav"), "missing; wanted a sound file"),
         (("ask", "word " * 5000), "shorten it"),
         (("ask", "a dog", "-o", tmp_path / "a.png"), "add --want image"),
         (("ask", "a dog", "--want", "image", "--steps", "1", "-o", tmp_path / "a.xyz"), "wanted one of"),

@@ -116,6 +116,18 @@ def test_the_better_of_two_is_kept(toy: Path) -> None:
         sn.draw_images(blind.build(), words, Solver(steps=2), sn.Codecs.load(toy), best_of=2)
 
 
+def test_a_video_sets_off_from_its_still(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its frames are the picture that the same words and seed draw, the more so the less of it goes back to noise."""
+    model, words, solver = sn.load(toy), [["red apple"], ["a dog"]], Solver(steps=4, seed=3)
+    stills = [picture.source for picture in sn.draw_images(model, words, solver, best_of=2)]
+    far = {}
+    for strength in (0.0, 0.5, 1.0):
+        monkeypatch.setattr("sensorium.engine.SETS_OFF", strength)
+        films = [film.source for film in sn.draw_videos(model, words, solver, best_of=2)]
+        far[strength] = sum(float((film - still).abs().mean()) for film, still in zip(films, stills, strict=True))
+    assert far[0.0] < 1e-6 < far[0.5] < far[1.0]
+
+
 def test_a_picture_is_changed_where_and_as_much_as_is_said(toy: Path, tmp_path: Path) -> None:
     model, codec = sn.load(toy), sn.VisionCodec(size=32)
     generator = torch.Generator().manual_seed(3)

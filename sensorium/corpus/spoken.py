@@ -13,10 +13,12 @@ The split, written down before any training (``h`` as in ``split``):
     take     spoken by                                                         concepts
     own      the voice nano speaks with                                        all but those never spoken in training
     mix0..   a mixture of two training voices, of 48 for each language         the same
+    each0..  one of the training voices                                        the same
     val      the voices kept for choosing settings                             one in twenty of the same
     test     the voices kept for testing                                       one in five of the same, and those never spoken in training
 
-A mixture's style is the weighted mean of two voices' styles, so one pass over the names is heard from dozens of voices.
+A mixture's style is the weighted mean of two voices' styles, so one pass over the names is heard from dozens of voices; but each lies between
+others, and a voice that is new need not: so the single ones are heard too.
 Every file appears in one step; a second call does only what is missing.
 """
 
@@ -44,7 +46,7 @@ from sensorium.types import ConfigError, MediaError
 __all__ = ["never_heard", "OWN", "RATE_HZ", "record", "TAKES", "Utterance", "utterances", "voice_splits"]
 
 RATE_HZ = 16_000
-TAKES = ("mix0", "test", "own", "mix1", "val", "mix2", "mix3")
+TAKES = ("mix0", "test", "own", "each0", "val", "mix1", "each1")
 OWN = {"en": "af_heart", "zh": "zf_xiaoxiao"}
 _KINDS = {"en": ("af", "am", "bf", "bm"), "zh": ("zf", "zm")}
 _MIXTURES = 48
@@ -117,9 +119,10 @@ def utterances(rows: Sequence[dict[str, str]], voices: Sequence[str], takes: Seq
                     yield Utterance(take, tongue, row["id"], text, split["val"][chance // 20 % len(split["val"])], 1.0)
                 elif take == "own" and heard:
                     yield Utterance(take, tongue, row["id"], text, OWN[tongue], 1.0)
-                elif take.startswith("mix") and heard:
+                elif take.startswith(("mix", "each")) and heard:
                     speed = round(_SLOWEST + (_FASTEST - _SLOWEST) * (chance // 1000 % 36) / 35, 2)
-                    yield Utterance(take, tongue, row["id"], text, f"{_KINDS[tongue][0]}_mix{chance % _MIXTURES:02d}", speed)
+                    mixed, single = f"{_KINDS[tongue][0]}_mix{chance % _MIXTURES:02d}", split["train"][chance % len(split["train"])]
+                    yield Utterance(take, tongue, row["id"], text, mixed if take.startswith("mix") else single, speed)
 
 
 def mix_voices(kokoro: Path, out: Path) -> Path:
