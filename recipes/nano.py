@@ -187,25 +187,35 @@ def embed_pictures(model: sn.ModelNet, data: NanoData, image_LCHW: torch.Tensor,
     return torch.cat(out)
 
 
-def over_nano(spec: sn.Model, parts: tuple[str, ...]) -> sn.ModelNet:
-    """nano as it is packaged, with fresh parts; parameters whose paths begin with one of ``parts`` are trained, and no others."""
+def over_nano(spec: sn.Model, parts: tuple[str, ...], further: bool = False) -> sn.ModelNet:
+    """nano as it is packaged, with parts on top; parameters whose paths begin with one of ``parts`` are trained, and no others.
+
+    Args:
+        further: the parts start as they are packaged too, instead of fresh.
+    """
     model = spec.build(seed=0)
-    model.load_state_dict(sn.load(WEIGHTS / "nano").state_dict(), strict=False)
+    packaged = sn.load(WEIGHTS / "nano").state_dict()
+    model.load_state_dict({name: value for name, value in packaged.items() if further or not name.startswith(parts)}, strict=False)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name.startswith(parts))
     return model
 
 
-def recipe_over(name: str, model: sn.Model, trained: tuple[str, ...], codecs: sn.Codecs, rate: float, **more: Any) -> Run:
-    """The run of fresh parts over nano: all else is frozen, and not in its checkpoints.
+def recipe_over(name: str, model: sn.Model, trained: tuple[str, ...], codecs: sn.Codecs, rate: float, further: bool = False,
+                **more: Any) -> Run:
+    """The run of parts over nano: all else is frozen, and not in its checkpoints.
 
     Args:
         trained: beginnings of the paths of what is trained.
+        further: from the parts that are packaged, instead of from fresh ones.
         more: of ``Run``.
     """
-    return Run(name=name, model=model, warmup=0.03, cooldown=0.4, ema=0.996, mixed=True, base=lambda: over_nano(model, trained),
-               groups=(Group(paths=trained, kind="muon", rate=rate, rate_rest=1e-3, decay=0.02), Group(rate=0.0)),
-               files={"codecs.json": codecs.to_json().encode(), "tokenizer.json": (WEIGHTS / "nano" / "tokenizer.json").read_bytes()}, **more)
+    packaged = json.loads((WEIGHTS / "nano" / "card.json").read_text(encoding="utf-8")).get("parts", {})
+    before = packaged.get(name.removeprefix("nano-"), {}).get("steps", 0) if further else 0
+    files = {"codecs.json": codecs.to_json().encode(), "tokenizer.json": (WEIGHTS / "nano" / "tokenizer.json").read_bytes(),
+             "card.json": json.dumps({"steps_before": before}).encode()}
+    return Run(name=name, model=model, warmup=0.03, cooldown=0.4, ema=0.996, mixed=True, base=lambda: over_nano(model, trained, further),
+               groups=(Group(paths=trained, kind="muon", rate=rate, rate_rest=1e-3, decay=0.02), Group(rate=0.0)), files=files, **more)
 
 
 def add_parts(name: str, trained: Path, out: Path, parts: tuple[str, ...], grow: Callable[[sn.Model], sn.Model], what: str) -> None:
@@ -229,11 +239,12 @@ def add_parts(name: str, trained: Path, out: Path, parts: tuple[str, ...], grow:
             for key, value in read_tensors(trained / "final" / "weights.safetensors").items() for old, new in moved.items() if key.startswith(old)}
     mine, theirs = (json.loads((folder / "codecs.json").read_text(encoding="utf-8")) for folder in (out, trained / "final"))
     card, log = json.loads((out / "card.json").read_text(encoding="utf-8")), read_lines(trained / "log.jsonl")
-    history = json.loads((trained / "history.json").read_text(encoding="utf-8"))
+    history, before = json.loads((trained / "history.json").read_text(encoding="utf-8")), trained / "final" / "card.json"
+    steps = json.loads(before.read_text(encoding="utf-8"))["steps_before"] if before.is_file() else 0
     for way, names in (("reads", spec.reads), ("writes", spec.writes)):
         card[way] += [modality for modality in names if not any(said.startswith(modality) for said in card[way])]
     card["parts"] = {**card.get("parts", {}), name: {
-        "what": what, "recipe": f"recipes/nano_{name}.py", "steps": log[-1]["step"], "loss": log[:: max(len(log) // 60, 1)],
+        "what": what, "recipe": f"recipes/nano_{name}.py", "steps": steps + log[-1]["step"], "loss": log[:: max(len(log) // 60, 1)],
         "validation": [{"step": row["step"], **row["validation"], **row.get("figures", {})} for row in history]}}
     write_tensors(out / f"weights-{name}.safetensors", kept)
     for file, data in (("codecs.json", {**mine, **theirs}), ("card.json", card)):

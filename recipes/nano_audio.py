@@ -212,13 +212,13 @@ def evaluator(data: HearData):
     return evaluate
 
 
-def run(data: str = "corpus", steps: int = 2400, sounds: int = 96, takes: str = "mix0 own mix1", rate: float = 2e-3) -> Run:
-    """The run behind the shipped ears."""
+def run(data: str = "corpus", steps: int = 2400, sounds: int = 96, takes: str = "mix0 own mix1", rate: float = 2e-3, further: bool = False) -> Run:
+    """The run behind the shipped ears; ``further`` goes on from what is packaged of them."""
     train = HearData(Path(data), sounds, tuple(takes.split()))
     held = HearData(Path(data), 96, ("test",), seed=1, changed=False)
     model = hearing(nano(VOCAB), frames=FRAMES)
     model = replace(model, objectives=(*model.objectives, sn.Ctc(width=model.encoders["audio"].width, symbols=len(SYMBOL) + 1)))
-    return recipe_over("nano-audio", model, TRAINED, codecs_with_ears(), rate, batch=train.batch, steps=steps, clip=2.0,
+    return recipe_over("nano-audio", model, TRAINED, codecs_with_ears(), rate, further, batch=train.batch, steps=steps, clip=2.0,
                        validation=(held.batch(0),), validate_every=200, save_every=100, evaluate=evaluator(held), end=END)
 
 

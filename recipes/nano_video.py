@@ -120,12 +120,12 @@ class VideoData:
         return self.packer.segment([sn.Arrays("text", self.request(concept, rng)), sn.Arrays("video", video_CFHW, target=True)])
 
 
-def run(data: str = "corpus", steps: int = 2000, clips: int = 8, stills: int = 6, rate: float = 2e-3) -> Run:
-    """The run behind the shipped motion."""
+def run(data: str = "corpus", steps: int = 2000, clips: int = 8, stills: int = 6, rate: float = 2e-3, further: bool = False) -> Run:
+    """The run behind the shipped motion; ``further`` goes on from what is packaged of it."""
     train = VideoData(Path(data), clips, stills)
     held = VideoData(Path(data), 16, 0, seed=1, split="test")
     model = moving(nano(VOCAB), frames=FRAMES)
-    return recipe_over("nano-video", model, PARTS, codecs_that_move(), rate, batch=train.batch, steps=steps, clip=1.0,
+    return recipe_over("nano-video", model, PARTS, codecs_that_move(), rate, further, batch=train.batch, steps=steps, clip=1.0,
                        validation=(held.batch(0),), validate_every=250, save_every=100)
 
 

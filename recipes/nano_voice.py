@@ -72,11 +72,11 @@ def voice_batch(said: list[tuple[int, ...]], spectrum: list[torch.Tensor], join:
     return sn.Batch(media={"speech": torch.stack(filled)}, said={"speech": symbols}, samples=len(said))
 
 
-def run(data: str = "corpus", steps: int = 4000, sounds: int = 32, rate: float = 2e-3) -> Run:
-    """The run behind the shipped voice."""
+def run(data: str = "corpus", steps: int = 4000, sounds: int = 32, rate: float = 2e-3, further: bool = False) -> Run:
+    """The run behind the shipped voice; ``further`` goes on from what is packaged of it."""
     train, held = VoiceData(Path(data), sounds), VoiceData(Path(data), 96, held=True, seed=1)
     model = speaking(nano(VOCAB))
-    return recipe_over("nano-voice", model, PARTS, replace(codecs(), voice=sn.VoiceCodec()), rate, batch=train.batch, steps=steps, clip=1.0,
+    return recipe_over("nano-voice", model, PARTS, replace(codecs(), voice=sn.VoiceCodec()), rate, further, batch=train.batch, steps=steps, clip=1.0,
                        validation=(held.batch(0),) if held.said else (), validate_every=250, save_every=250)
 
 

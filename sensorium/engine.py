@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from sensorium.codecs.clips import FrameStack, load_video
 from sensorium.codecs.text import StreamDecoder
 from sensorium.constrain import Constraint
 from sensorium.denoise import Change, Solver, draw, stream_draw
@@ -83,10 +84,25 @@ def write_texts(model: ModelNet, prompts: Sequence[Sequence[Value] | Sequence[Me
     out: list[str] = []
     for start in range(0, len(prompts), chunk):
         some = [list(prompt) if any(isinstance(value, Message) for value in prompt) else [user(*prompt)] for prompt in prompts[start : start + chunk]]
-        batch = desk.packer.pack([desk.prompt(messages, "text") for messages in some], alone=True)
+        batch = desk.packer.pack([desk.prompt(_told(desk, messages), "text") for messages in some], alone=True)
         ids = continue_text(model, batch, Sampling(max_tokens=max_tokens, end=desk.ends))
         out += [desk.codecs.text.decode(row) for row in ids]
     return out
+
+
+def _told(desk: Desk, messages: Sequence[Message]) -> list[Message]:
+    """A conversation to be answered in text. Eyes that learned from stills tell of a video by one of its frames: that nearest to them all."""
+    if not isinstance(desk.codecs.video, FrameStack) or "embed" not in desk.spec.heads:
+        return list(messages)
+    return [replace(message, parts=tuple(_telling(desk, value) if isinstance(value, Video) else value for value in message.parts))
+            for message in messages]
+
+
+def _telling(desk: Desk, video: Video) -> Image:
+    """The frame that stands nearest to the whole video in the shared space."""
+    frames = [Image(frame) for frame in load_video(video, desk.codecs.video.frames)]
+    whole_O, *each = embed(desk.model, [video, *frames], desk.codecs)
+    return frames[int((torch.stack(each) @ whole_O).argmax())]
 
 
 def draw_images(model: ModelNet, prompts: Sequence[Sequence[Value]], solver: Solver | None = None, codecs: Codecs | None = None,
@@ -213,7 +229,8 @@ def stream(model: ModelNet, request: Request, codecs: Codecs | None = None) -> I
         if "prompt" in model.fuse:
             batch = prompted(model, desk.codecs, [_words([value for message in request.messages for value in message.parts])], want)
         else:
-            batch = desk.packer.pack([desk.prompt(request.messages, want)], alone=True)
+            messages = _told(desk, request.messages) if want == "text" else request.messages
+            batch = desk.packer.pack([desk.prompt(messages, want)], alone=True)
         yield from _text(desk, batch, request) if want == "text" else _drawn(desk, batch, request, want, change)
 
 

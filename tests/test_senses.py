@@ -116,6 +116,18 @@ def test_the_better_of_two_is_kept(toy: Path) -> None:
         sn.draw_images(blind.build(), words, Solver(steps=2), sn.Codecs.load(toy), best_of=2)
 
 
+def test_a_video_is_told_of_by_its_most_telling_frame(toy: Path) -> None:
+    """What is written of it is what is written of that frame; a conversation without videos stays as it is."""
+    model, question = sn.load(toy), "What is this?"
+    frames = torch.rand(8, 3, 32, 32, generator=torch.Generator().manual_seed(4))
+    used = sn.Codecs.load(toy).video.frames
+    film, stills = sn.Video(frames, rate_hz=8.0), [sn.Image(frames[int((i + 0.5) * len(frames) / used)]) for i in range(used)]
+    points = sn.embed(model, [film, *stills])
+    nearest = stills[int((points[1:] @ points[0]).argmax())]
+    for tell in (lambda value: sn.write_texts(model, [[value, question]])[0], lambda value: sn.respond(model, sn.Request([sn.user(value, question)])).text):
+        assert tell(film) == tell(nearest)
+
+
 def test_a_video_sets_off_from_its_still(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its frames are the picture that the same words and seed draw, the more so the less of it goes back to noise."""
     model, words, solver = sn.load(toy), [["red apple"], ["a dog"]], Solver(steps=4, seed=3)
