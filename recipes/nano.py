@@ -4,6 +4,7 @@
     sensorium train recipes/nano.py --data corpus
     sensorium eval runs/nano/final --data corpus --json figures.json
     python recipes/nano.py runs/nano figures.json sensorium/weights/nano      # the folder that ships: weights and card
+    python recipes/nano.py figures.json sensorium/weights/nano                # only the figures on its card, measured again
 
 Every step takes pictures of the training split and lays each out twice:
 
@@ -334,5 +335,12 @@ def finish(trained: Path, figures: Path, out: Path) -> None:
     sn.save(without_concepts(sn.load(trained / "final")), out, files, dtype=torch.bfloat16)
 
 
+def report(figures: Path, out: Path) -> None:
+    """Put newly measured figures on the card of the folder that ships."""
+    card = json.loads((out / "card.json").read_text(encoding="utf-8"))
+    card["figures"] = json.loads(figures.read_text(encoding="utf-8"))
+    write_file(out / "card.json", json.dumps(card, indent=1, ensure_ascii=False).encode())
+
+
 if __name__ == "__main__":
-    finish(*map(Path, sys.argv[1:4]))
+    (finish if len(sys.argv) == 4 else report)(*map(Path, sys.argv[1:]))

@@ -29,6 +29,7 @@ from sensorium.heads_codes import Codes
 from sensorium.heads_flow import ConvFlow, Flow, FrameFlow, VideoFlow
 from sensorium.heads_voice import Voice
 from sensorium.layers.experts import Experts
+from sensorium.layers.int8 import in_int8
 from sensorium.layers.mla import Latent
 from sensorium.layers.stack import Stack
 from sensorium.model import Model, ModelNet

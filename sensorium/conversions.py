@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import torch
+
 import sensorium as sn
 from sensorium.denoise import Solver
 from sensorium.named import open_voice
@@ -80,8 +82,8 @@ class Converter:
     def _said(self, text: str) -> Audio:
         try:
             sound = join(self.speaker.speak(text))
-        except MediaError:  # a model may answer with nothing that could be said
-            sound = join(self.speaker.speak("nothing"))
+        except MediaError:  # a model may answer with nothing that could be said: half a second of silence
+            sound = Audio(torch.zeros(self.speaker.rate_hz // 2), rate_hz=self.speaker.rate_hz)
         return replace(sound, info={"model": self.speaker.name, **sound.info})
 
     def _names(self, values: Sequence[Text | Media], language: str) -> list[Text]:

@@ -124,8 +124,8 @@ def test_a_video_is_told_of_by_its_most_telling_frame(toy: Path) -> None:
     film, stills = sn.Video(frames, rate_hz=8.0), [sn.Image(frames[int((i + 0.5) * len(frames) / used)]) for i in range(used)]
     points = sn.embed(model, [film, *stills])
     nearest = stills[int((points[1:] @ points[0]).argmax())]
-    for tell in (lambda value: sn.write_texts(model, [[value, question]])[0], lambda value: sn.respond(model, sn.Request([sn.user(value, question)])).text):
-        assert tell(film) == tell(nearest)
+    for tell in (lambda *values: sn.write_texts(model, [values])[0], lambda *values: sn.respond(model, sn.Request([sn.user(*values)])).text):
+        assert tell(film, question) == tell(nearest, question)
 
 
 def test_a_video_sets_off_from_its_still(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:

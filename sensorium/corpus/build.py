@@ -28,11 +28,12 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress
 
 from sensorium.corpus import clipart
 from sensorium.corpus.draw import save_png
 from sensorium.corpus.emoji import Concept, name_book, read_concepts, read_drawings
+from sensorium.corpus.folder import concepts_of, counting
 from sensorium.corpus.sources import CLIPART, PACKAGES, STYLES, DebianPackage, Package, fetch_package
 from sensorium.corpus.split import SPLITS, clipart_split, relatives, split_concept
 from sensorium.fetch import npm_registry, sha256_of
@@ -203,8 +204,7 @@ def build(folder: str | Path, sources: Sequence[str] = SOURCES, size: int = 128,
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "manifest.json"
     before = json.loads(path.read_text(encoding="utf-8"))["sources"] if path.is_file() else {}
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, disable=quiet) as progress:
+    with counting(quiet) as progress:
         job = _Job(folder, Path(downloads) if downloads else folder / "downloads", size, limit, progress)
         made = {}
         for name, make in (("emoji", _build_emoji), ("clipart", _build_clipart)):
@@ -230,12 +230,8 @@ def tokenizer_text(folder: str | Path) -> Iterator[str]:
         ConfigError: no corpus there.
     """
     folder = Path(folder)
-    if not (folder / "concepts.jsonl").is_file():
-        raise ConfigError(f"{folder} holds no concepts.jsonl; build it with: python -m sensorium.corpus.build {folder}")
-    with open(folder / "concepts.jsonl", encoding="utf-8") as file:
-        for line in file:
-            concept = json.loads(line)
-            yield from (concept["en"], concept["zh"], *concept["keywords_en"], *concept["keywords_zh"])
+    for concept in concepts_of(folder):
+        yield from (concept["en"], concept["zh"], *concept["keywords_en"], *concept["keywords_zh"])
     if (folder / "clipart.jsonl").is_file():
         with open(folder / "clipart.jsonl", encoding="utf-8") as file:
             for line in file:

@@ -34,12 +34,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from sensorium import catalog
 from sensorium.codecs.waves import resample
+from sensorium.corpus.folder import concepts_of, counting
 from sensorium.corpus.split import digest
-from sensorium.files import read_lines, write_file, write_lines
+from sensorium.files import write_file, write_lines
 from sensorium.speak import KOKORO, Speaker, join, open_speaker
 from sensorium.types import ConfigError, MediaError
 
@@ -185,17 +185,14 @@ def record(folder: str | Path, takes: Sequence[str] = TAKES, workers: int = 2, k
         ConfigError: no corpus there, an unknown take, or no Kokoro.
     """
     folder = Path(folder)
-    if not (folder / "concepts.jsonl").is_file():
-        raise ConfigError(f"{folder} holds no concepts.jsonl; build it with: python -m sensorium.corpus.build {folder}")
+    rows = concepts_of(folder)[:limit]
     if unknown := sorted(set(takes) - set(TAKES)):
         raise ConfigError(f"takes {unknown} are not known; wanted some of {', '.join(TAKES)}")
     mixed = mix_voices(Path(kokoro) if kokoro else catalog.find(KOKORO), folder / "speech" / "kokoro")
     voices = [path.stem for path in sorted((mixed / "voices").glob("*.bin")) if "_mix" not in path.stem]
-    rows = read_lines(folder / "concepts.jsonl")[:limit]
     missing = [(str(mixed), str(folder), said) for said in utterances(rows, voices, takes) if not (folder / said.path).is_file()]
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     refused = []
-    with Progress(*columns, disable=quiet) as progress, ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+    with counting(quiet) as progress, ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
         for wrong in progress.track(pool.map(_say, missing, chunksize=8), total=len(missing), description="speak"):
             refused += [wrong] if wrong else []
     listed = write_lines(folder / "spoken.jsonl", ({

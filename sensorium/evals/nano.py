@@ -19,12 +19,12 @@ from rich.console import Console
 
 import sensorium as sn
 from sensorium.catalog import WEIGHTS
+from sensorium.corpus.folder import concepts_of
 from sensorium.corpus.kinds import KINDS
 from sensorium.denoise import Solver
 from sensorium.evals.figures import Figure, ranks, share
 from sensorium.evals.judge import Judge
 from sensorium.files import read_lines
-from sensorium.types import ConfigError
 
 __all__ = ["evaluate", "Held"]
 
@@ -46,10 +46,7 @@ class Held:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not (self.folder / "concepts.jsonl").is_file():
-            raise ConfigError(f"{self.folder} is no corpus (concepts.jsonl is missing); build it: python -m sensorium.corpus.build corpus")
-        rows = read_lines(self.folder / "concepts.jsonl")
-        self.concepts = {row["id"]: row for row in rows}
+        self.concepts = {row["id"]: row for row in concepts_of(self.folder)}
         self.number = {concept: i for i, concept in enumerate(self.concepts)}
 
     def names(self, language: str) -> list[str]:

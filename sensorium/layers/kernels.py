@@ -85,5 +85,7 @@ def _declared(kernels: ctypes.CDLL) -> ctypes.CDLL:
     kernels.sensorium_linear.argtypes = [ctypes.POINTER(CLinear), place, word, word, place, number]
     kernels.sensorium_pack.argtypes = [place, word, word, word, place, place, place, number]
     kernels.sensorium_decode.argtypes = [place, place, number]
+    kernels.sensorium_round_rows.argtypes = [place, word, word, place, place, place, number]
+    kernels.sensorium_round_rows.restype = None
     kernels.sensorium_linear.restype = kernels.sensorium_pack.restype = kernels.sensorium_decode.restype = None
     return kernels
