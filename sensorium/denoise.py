@@ -28,7 +28,7 @@ from sensorium.objectives_denoise import Denoise, FlowMatching
 from sensorium.paths import Path, Stop, apart
 from sensorium.types import Batch, ConfigError, Written
 
-__all__ = ["Change", "draw", "Forecast", "Noise", "path_of", "Solver", "SOLVERS", "stream_draw", "walk"]
+__all__ = ["Change", "draw", "Forecast", "looked_at", "Noise", "path_of", "Solver", "SOLVERS", "stream_draw", "walk"]
 
 SOLVERS = {"euler": 0.0, "ddim": 0.0, "heun": 0.0, "dpm++": 0.0, "ancestral": 1.0, "ddpm": 1.0}
 """Name -> share of fresh noise. "heun" looks twice a step; "dpm++" (2M) remembers the look before; the others are first order."""
@@ -46,7 +46,7 @@ class Solver:
         guidance: 1 is none; higher follows the prompt more, at the price of variety.
         interval: how far along, 0 noise to 1 clean, guidance begins and ends to act.
         seed: of the noise; item i of a batch draws from seed + i, so its picture does not depend on its neighbours.
-        every: look at every so-manieth stop only; between looks, what the last ones saw is continued (see :class:`Forecast`).
+        every: ask the model at one in so many stops (see :func:`looked_at`); between, what it last said is continued (see :class:`Forecast`).
         order: of the curve that continues it: 0 repeats the last look, 1 is a line, 2 a parabola.
     """
 
@@ -65,27 +65,36 @@ class Solver:
             raise ConfigError(f"{self}: wanted every >= 1, order 0 to 3, and another kind than 'heun' where stops are left out")
 
 
+def looked_at(steps: int, every: int) -> frozenset[int]:
+    """At which stops a model is asked when it is asked at one in ``every`` of them: at the first ones all, for they settle what it shall be; then at
+    ever fewer; and at the last."""
+    looks = max(round(steps / every), 1)
+    dense = min(round(0.7 * looks + 0.25), looks)
+    rest, spare = looks - dense, steps - looks
+    grow = 2 * spare / (rest * (rest + 1)) if rest else 0.0  # each gap is so much wider than the last
+    return frozenset(range(dense)) | frozenset(dense - 1 + i + round(grow * i * (i + 1) / 2) for i in range(1, rest + 1))
+
+
 class Forecast:
     """Looks at some stops, and continues what it saw there at the others: predictions change slowly on the way.
 
     Args:
         look: the model.
-        every: of the stops; the first ``order + 1`` are always looked at.
+        stops: at which it is asked, counted from the first; the first is among them.
         order: of the polynomial in how far along a stop is, through as many looks and one more.
 
     Source: TaylorSeer 2503.06923, on what the model gives instead of on each of its layers.
     """
 
-    def __init__(self, look: Look, every: int, order: int) -> None:
-        self.look, self.every, self.order = look, every, order
+    def __init__(self, look: Look, stops: frozenset[int], order: int) -> None:
+        self.look, self.stops, self.order = look, stops, order
         self.seen: list[tuple[float, torch.Tensor, torch.Tensor]] = []
-        self.stop, self.looks = 0, 0
+        self.stop, self.looks = -1, 0
 
     def __call__(self, x_LCHW: torch.Tensor, stop: Stop) -> tuple[torch.Tensor, torch.Tensor]:
         """As a ``Look``."""
-        due = self.stop <= self.order or (self.stop - self.order) % self.every == 0
         self.stop += 1
-        if due:
+        if self.stop in self.stops:
             self.looks += 1
             clean, noise = self.look(x_LCHW, stop)
             self.seen = [*self.seen, (stop.clean, clean, noise)][-1 - self.order :]
@@ -235,7 +244,7 @@ def stream_draw(model: ModelNet, batch: Batch, solver: Solver, modality: str = "
         yield clean
         return
     prompted = _Prompted(model, batch, solver, modality)
-    look = prompted.look if solver.every == 1 else Forecast(prompted.look, solver.every, solver.order)
+    look = prompted.look if solver.every == 1 else Forecast(prompted.look, looked_at(solver.steps - begin, solver.every), solver.order)
     steps = walk(look, path, solver, x, lambda: draws().to(model.device), begin, settle)
     for step, (preview, x) in enumerate(steps, start=begin + 1):
         yield preview if step < solver.steps else x

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import sensorium as sn
-from sensorium.denoise import Change, Forecast, Solver, draw, walk
+from sensorium.denoise import Change, Forecast, Solver, draw, looked_at, walk
 from sensorium.paths import Diffusion, Stop, Straight, apart
 from sensorium.zoo import ENTRIES
 from sensorium.zoo.gan import dcgan, faces
@@ -52,13 +52,25 @@ def test_a_forecast_of_what_changes_evenly_is_near_and_looks_less() -> None:
         return clean, (x - stop.signal * clean) / stop.level
 
     noise = torch.randn(1, 3, 4, 4, generator=torch.Generator().manual_seed(3))
-    whole = list(walk(look, Straight(), Solver(steps=20), noise))[-1][1]
-    forecast = Forecast(look, every=4, order=2)
-    fewer = list(walk(forecast, Straight(), Solver(steps=20), noise))[-1][1]
-    assert forecast.looks == 7
-    assert float((fewer - whole).norm()) < 0.05 * float(whole.norm())
-    repeated = list(walk(Forecast(look, every=4, order=0), Straight(), Solver(steps=20), noise))[-1][1]
-    assert float((fewer - whole).norm()) < float((repeated - whole).norm())
+    whole = list(walk(look, Straight(), Solver(steps=20), noise))[-2][1]  # before the last look, which would mend all
+    far = []
+    for order in (0, 1, 2):
+        forecast = Forecast(look, looked_at(20, 3), order)
+        fewer = list(walk(forecast, Straight(), Solver(steps=20), noise))[-2][1]
+        far.append(float((fewer - whole).norm()))
+        assert forecast.looks == 7 == len(looked_at(20, 3))
+    assert far[0] > 1.5 * far[1] > 2.25 * far[2] > 0
+
+
+@pytest.mark.parametrize("steps", (1, 2, 7, 24, 48, 1000))
+@pytest.mark.parametrize("every", (1, 2, 3, 10))
+def test_a_model_is_asked_often_first_and_at_last(steps: int, every: int) -> None:
+    stops = sorted(looked_at(steps, every))
+    assert len(stops) == max(round(steps / every), 1) and stops[0] == 0 and stops[-1] < steps
+    gaps = [then - now for now, then in zip(stops, stops[1:], strict=False)]
+    assert all(then >= now - 1 for now, then in zip(gaps, gaps[1:], strict=False)), "ever fewer, but for rounding"
+    if len(stops) > 3:
+        assert stops[-1] == steps - 1
 
 
 def test_changed_pictures_keep_what_is_masked_and_all_of_it_at_strength_0() -> None:

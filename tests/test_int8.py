@@ -15,7 +15,7 @@ FORMATS = (torch.float32, torch.bfloat16)
 
 def near(found: torch.Tensor, wanted: torch.Tensor) -> float:
     """Error as a share of what is wanted, root mean square."""
-    return float((found.float() - wanted.float()).norm() / wanted.float().norm())
+    return float((found.detach().float() - wanted.detach().float()).norm() / wanted.detach().float().norm())
 
 
 @pytest.mark.parametrize("even", (True, False))

@@ -15,7 +15,7 @@ The split, written down before any training (``h`` as in ``split``):
     mix0..   a mixture of two training voices, of 48 for each language         the same
     each0..  one of the training voices                                        the same
     val      the voices kept for choosing settings                             one in twenty of the same
-    test     the voices kept for testing                                       one in five of the same, and those never spoken in training
+    test     the voices kept for testing                                       two in five of the same, and those never spoken in training
 
 A mixture's style is the weighted mean of two voices' styles, so one pass over the names is heard from dozens of voices; but each lies between
 others, and a voice that is new need not: so the single ones are heard too.
@@ -113,7 +113,7 @@ def utterances(rows: Sequence[dict[str, str]], voices: Sequence[str], takes: Seq
             for tongue, split in splits.items():
                 chance = digest(f"sensorium-{take}", f"{tongue}:{row['id']}")
                 heard, text = not never_heard(row["id"]), row[tongue]
-                if take == "test" and (not heard or chance % 5 == 0):
+                if take == "test" and (not heard or chance % 5 < 2):
                     yield Utterance(take, tongue, row["id"], text, split["test"][chance // 5 % len(split["test"])], 1.0)
                 elif take == "val" and heard and split["val"] and chance % 20 == 0:
                     yield Utterance(take, tongue, row["id"], text, split["val"][chance // 20 % len(split["val"])], 1.0)
