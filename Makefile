@@ -33,6 +33,7 @@ demo: $(READY)  ## see, draw, hear, answer, speak; fetches weights (about 350 MB
 	$(BIN)/sensorium ask examples/pictures/strawberry.png "What is this?"
 	$(BIN)/sensorium ask examples/pictures/strawberry.png "这是什么？"
 	$(BIN)/sensorium ask "Draw a red apple" --want image -o demo/apple.png
+	rm -rf demo/pictures-table  # of an earlier demo, perhaps with other weights
 	$(BIN)/sensorium index examples/pictures --table demo/pictures-table
 	$(BIN)/sensorium search "something to eat" --table demo/pictures-table
 	$(BIN)/sensorium search examples/pictures/frog.png --table demo/pictures-table

@@ -32,7 +32,7 @@ from sensorium.voice import own_voice
 
 __all__ = ["evaluate_senses", "ratio"]
 
-VIDEO_OF = 2  # videos made for each one kept
+VIDEO_OF = 8  # stills drawn for each one that is set moving
 
 
 def evaluate_senses(model: sn.ModelNet, name: str, held: Held, seed: int, console: Console) -> list[Figure]:
@@ -101,7 +101,7 @@ def _read_back(speaker: Speaker, ears: Listener, names: Sequence[str], language:
 
 def _watching(model: sn.ModelNet, held: Held, names: dict[str, torch.Tensor], console: Console) -> list[Figure]:
     """Clips to names."""
-    rows = _clips(held, console)
+    rows = held.some(_clips(held, console))
     if not rows:
         return []
     with console.status(f"watching {len(rows)} clips"):
@@ -153,4 +153,4 @@ def _clips(held: Held, console: Console) -> list[dict]:
     if not (held.folder / "clips.jsonl").is_file():
         console.print(f"clips are not measured: {held.folder} has none; get them: python -m sensorium.corpus.animated {held.folder}")
         return []
-    return held.some(read_lines(held.folder / "clips.jsonl"))
+    return read_lines(held.folder / "clips.jsonl")
