@@ -38,7 +38,8 @@ def psnr(found: torch.Tensor, wanted: torch.Tensor) -> float:
 def _compared(model: sn.ModelNet, look: Callable[[sn.ModelNet], torch.Tensor], peer: Callable[[], torch.Tensor]) -> dict[str, float]:
     quick = in_int8(model)
     with torch.inference_mode():
-        agree = {f"{name}psnr_db": psnr(look(one), peer()) for name, one in (("", quick), ("bfloat16_", model))}
+        wanted = peer()
+        agree = {f"{name}psnr_db": psnr(look(one), wanted) for name, one in (("", quick), ("bfloat16_", model))}
         works = {"ours": lambda: look(quick), "plain": lambda: look(model), "peer": peer}
         times = in_turns({name: lambda work=work: seconds(work) for name, work in works.items()}, 5)
     return {"ours_s": times["ours"], "bfloat16_s": times["plain"], "peer_s": times["peer"], "ratio": times["peer"] / times["ours"],

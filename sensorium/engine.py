@@ -100,8 +100,9 @@ def _told(desk: Desk, messages: Sequence[Message]) -> list[Message]:
 
 def _telling(desk: Desk, video: Video) -> Image:
     """The frame that stands nearest to the whole video in the shared space."""
-    frames = [Image(frame) for frame in load_video(video, desk.codecs.video.frames)]
-    whole_O, *each = embed(desk.model, [video, *frames], desk.codecs)
+    film_FCHW = load_video(video, desk.codecs.video.frames)  # decoded once, for the whole and for each
+    frames = [Image(frame) for frame in film_FCHW]
+    whole_O, *each = embed(desk.model, [Video(film_FCHW, rate_hz=desk.codecs.video.rate_hz), *frames], desk.codecs)
     return frames[int((torch.stack(each) @ whole_O).argmax())]
 
 

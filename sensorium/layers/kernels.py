@@ -86,6 +86,6 @@ def _declared(kernels: ctypes.CDLL) -> ctypes.CDLL:
     kernels.sensorium_pack.argtypes = [place, word, word, word, place, place, place, number]
     kernels.sensorium_decode.argtypes = [place, place, number]
     kernels.sensorium_round_rows.argtypes = [place, word, word, place, place, place, number]
-    kernels.sensorium_round_rows.restype = None
-    kernels.sensorium_linear.restype = kernels.sensorium_pack.restype = kernels.sensorium_decode.restype = None
+    for kernel in (kernels.sensorium_linear, kernels.sensorium_pack, kernels.sensorium_decode, kernels.sensorium_round_rows):
+        kernel.restype = None
     return kernels
