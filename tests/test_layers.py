@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import sensorium as sn
+from sensorium.layers import kernels
 from sensorium.layers.attention import Attention, attend, attend_naive
 from sensorium.layers.cache import Cache
 from sensorium.layers.masks import key_mask, visible
@@ -180,3 +181,31 @@ def test_muon_makes_updates_orthogonal() -> None:
     Muon([weight], lr=0.1).step()
     size = float((weight.detach() - before).square().mean().sqrt())
     assert size == pytest.approx(0.1 * 0.2 * math.sqrt(6) * math.sqrt(1 / 6), rel=0.3)  # as large as AdamW's
+
+
+@pytest.mark.parametrize(("targets", "sources", "heads", "kv_heads", "width"), ((256, 257, 2, 2, 40), (301, 520, 6, 2, 72), (256, 256, 3, 1, 128), (257, 300, 1, 1, 17)))
+def test_many_keys_take_the_kernel(targets: int, sources: int, heads: int, kv_heads: int, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    query = torch.randn(2, heads, targets, width).bfloat16().transpose(1, 2) * 3
+    key, value = torch.randn(2, sources, kv_heads, 2 * width).bfloat16().chunk(2, dim=-1)
+    exact = attend_naive(query.float(), key.float(), value.float(), scale=0.2)
+
+    def off(found: torch.Tensor) -> float:
+        return float((found.float() - exact).norm() / exact.norm())
+
+    found = attend(query, key, value, scale=0.2)
+    made = kernels.library()
+    if made is not None and made.sensorium_attention_width():
+        assert torch.equal(found, kernels.attend(query, key, value, 0.2)), "the kernel was not asked"
+    monkeypatch.setattr(kernels, "library", lambda: None)
+    assert off(found) < 1.2 * off(attend(query, key, value, scale=0.2)) < 0.01
+    assert found.shape == query.shape and found.dtype == torch.bfloat16
+
+
+def test_attention_keeps_a_gradient_and_what_is_not_a_number() -> None:
+    query, key, value = torch.randn(3, 1, 256, 2, 16).bfloat16()
+    assert attend(query.requires_grad_(), key, value).requires_grad
+    key = key.clone()
+    key[0, 5, 0] = float("nan")
+    found = attend(query.detach(), key, value)
+    assert found[..., 0, :].isnan().all() and not found[..., 1, :].isnan().any()

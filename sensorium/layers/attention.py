@@ -11,12 +11,15 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from sensorium.layers import kernels
 from sensorium.layers.norms import Norm
 from sensorium.layers.positions import apply_rope
 from sensorium.spec import Spec
 from sensorium.types import ShapeError
 
 __all__ = ["attend", "attend_naive", "Attention", "AttentionNet"]
+
+MANY = 256  # of targets and of sources: from here on laying the sources out anew for the kernel pays
 
 
 def attend(
@@ -40,6 +43,11 @@ def attend(
             return attend(query_BTNE.float(), key_BSKE.float(), value_BSKE.float(), mask_BTS, causal, scale, cap)
     if cap is not None:
         return attend_naive(query_BTNE, key_BSKE, value_BSKE, mask_BTS, causal, scale, cap)
+    recorded = torch.is_grad_enabled() and any(x.requires_grad for x in (query_BTNE, key_BSKE, value_BSKE))
+    if mask_BTS is None and not causal and not recorded and min(query_BTNE.shape[1], key_BSKE.shape[1]) >= MANY:
+        found_BTNE = kernels.attend(query_BTNE, key_BSKE, value_BSKE, query_BTNE.shape[-1] ** -0.5 if scale is None else scale)
+        if found_BTNE is not None:
+            return found_BTNE
     mask = None if mask_BTS is None else mask_BTS[:, None]
     grouped = query_BTNE.shape[2] != key_BSKE.shape[2]
     query, key, value = (x.transpose(1, 2) for x in (query_BTNE, key_BSKE, value_BSKE))

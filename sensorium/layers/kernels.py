@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-__all__ = ["CLinear", "library", "pointer", "state"]
+__all__ = ["attend", "CLinear", "library", "pointer", "state"]
 
 _FLAGS = ("-O3", "-march=native", "-std=c++20", "-fno-strict-aliasing", "-fopenmp", "-shared", "-fPIC", "-w")
 
@@ -27,6 +27,26 @@ class CLinear(ctypes.Structure):
 
     _fields_ = [("bits", ctypes.c_int64), ("rows", ctypes.c_int64), ("groups", ctypes.c_int64), ("codes", ctypes.c_void_p),
                 ("scale", ctypes.c_void_p), ("low", ctypes.c_void_p), ("bias", ctypes.c_void_p)]
+
+
+class _CAttention(ctypes.Structure):
+    """``Attention`` of kernels_attention.cpp: sizes, and the strides of query, key, value and out."""
+
+    _fields_ = [("sizes", ctypes.c_int64 * 6), ("strides", ctypes.c_int64 * 12)]
+
+
+def attend(query_BTNE: torch.Tensor, key_BSKE: torch.Tensor, value_BSKE: torch.Tensor, scale: float) -> torch.Tensor | None:
+    """Softmax attention without a mask or a gradient, (B, T, N, E); None where no kernel takes these, or there is no memory for it."""
+    kernels, given, width = library(), (query_BTNE, key_BSKE, value_BSKE), query_BTNE.shape[-1]
+    if kernels is None or not 0 < width <= kernels.sensorium_attention_width() or value_BSKE.shape != key_BSKE.shape:
+        return None
+    if any(x.device.type != "cpu" or x.dtype != torch.bfloat16 or x.stride(-1) != 1 or not x.numel() for x in given):
+        return None
+    out_BTNE = torch.empty(query_BTNE.shape, dtype=query_BTNE.dtype)
+    shape = _CAttention((*query_BTNE.shape[:2], key_BSKE.shape[1], query_BTNE.shape[2], key_BSKE.shape[2], width),
+                        tuple(stride for x in (*given, out_BTNE) for stride in x.stride()[:3]))
+    done = kernels.sensorium_attend(ctypes.byref(shape), *(x.data_ptr() for x in (*given, out_BTNE)), scale, torch.get_num_threads())
+    return out_BTNE if done else None
 
 
 def pointer(tensor: torch.Tensor | None) -> int | None:
@@ -88,4 +108,6 @@ def _declared(kernels: ctypes.CDLL) -> ctypes.CDLL:
     kernels.sensorium_round_rows.argtypes = [place, word, word, place, place, place, number]
     for kernel in (kernels.sensorium_linear, kernels.sensorium_pack, kernels.sensorium_decode, kernels.sensorium_round_rows):
         kernel.restype = None
+    kernels.sensorium_attention_width.restype = word
+    kernels.sensorium_attend.argtypes = [ctypes.POINTER(_CAttention), place, place, place, place, ctypes.c_float, number]
     return kernels
