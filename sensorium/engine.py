@@ -155,9 +155,7 @@ def _words(prompt: Sequence[Value]) -> str:
 
 def _best_drawn(desk: Desk, batch: Batch, solver: Solver, want: str, best_of: int, change: Change | None = None) -> torch.Tensor:
     """Of ``best_of`` drawings of each prompt, the one nearest to it in the shared space."""
-    if isinstance(desk.spec.heads[want], FrameFlow):
-        batch, change = _from_still(desk, batch, solver, best_of)
-        return draw(desk.model, batch, solver, want, change=change)
+    batch, best_of, change = _set_off(desk, batch, solver, want, best_of, change)
     asked_LO = _asked(desk, batch, want) if best_of > 1 else None
     best = draw(desk.model, batch, solver, want, change=change)
     if asked_LO is None:
@@ -171,13 +169,18 @@ def _best_drawn(desk: Desk, batch: Batch, solver: Solver, want: str, best_of: in
     return best
 
 
-def _from_still(desk: Desk, batch: Batch, solver: Solver, best_of: int) -> tuple[Batch, Change]:
-    """The batch with each prompt's best still in the place of every frame, and how far back to noise that goes before it moves."""
-    place, still = batch.written["video"], desk.spec.heads["video"].of
+def _set_off(desk: Desk, batch: Batch, solver: Solver, want: str, best_of: int, change: Change | None) -> tuple[Batch, int, Change | None]:
+    """What drawing sets off from: a batch, how many tries are left to make, and how far back to noise the batch's values go first.
+
+    Where frames are drawn as pictures are, each prompt's best still stands in the place of every frame; elsewhere all is as it came.
+    """
+    if not isinstance(desk.spec.heads[want], FrameFlow):
+        return batch, best_of, change
+    place, still = batch.written[want], desk.spec.heads[want].of
     stills = replace(batch, written={still: replace(place, value_LCHW=place.value_LCHW[:, :, 0])})
     made_LCHW = _best_drawn(desk, stills, solver, still, best_of)
     moving = replace(place, value_LCHW=made_LCHW[:, :, None].expand_as(place.value_LCHW))
-    return replace(batch, written={"video": moving}), Change(SETS_OFF)
+    return replace(batch, written={want: moving}), 1, Change(SETS_OFF)
 
 
 @torch.inference_mode()
@@ -331,9 +334,8 @@ def _drawn(desk: Desk, batch: Batch, request: Request, want: str, changed: Chang
     solver = Solver(steps=request.steps, guidance=request.guidance, seed=request.seed)
     info = _made_by(desk.model, seed=request.seed, steps=request.steps, guidance=request.guidance)
     info |= ({"strength": request.strength} if change else {}) | ({"best_of": request.best_of} if request.best_of > 1 else {})
-    codec, tries = vars(desk.codecs)[want], request.best_of
-    if isinstance(desk.spec.heads[want], FrameFlow):
-        (batch, change), tries = _from_still(desk, batch, solver, tries), 1
+    codec = vars(desk.codecs)[want]
+    batch, tries, change = _set_off(desk, batch, solver, want, request.best_of, change)
     if tries > 1:
         made = _best_drawn(desk, batch, solver, want, tries, change)
     else:

@@ -183,7 +183,8 @@ def test_muon_makes_updates_orthogonal() -> None:
     assert size == pytest.approx(0.1 * 0.2 * math.sqrt(6) * math.sqrt(1 / 6), rel=0.3)  # as large as AdamW's
 
 
-@pytest.mark.parametrize(("targets", "sources", "heads", "kv_heads", "width"), ((256, 257, 2, 2, 40), (301, 520, 6, 2, 72), (256, 256, 3, 1, 128), (257, 300, 1, 1, 17)))
+@pytest.mark.parametrize(("targets", "sources", "heads", "kv_heads", "width"), (
+    (256, 257, 2, 2, 40), (301, 520, 6, 2, 72), (256, 256, 3, 1, 128), (257, 300, 1, 1, 17)))
 def test_many_keys_take_the_kernel(targets: int, sources: int, heads: int, kv_heads: int, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     query = torch.randn(2, heads, targets, width).bfloat16().transpose(1, 2) * 3

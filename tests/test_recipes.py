@@ -17,7 +17,7 @@ from rich.console import Console
 import sensorium as sn
 from sensorium.corpus.kinds import KINDS
 from sensorium.denoise import Solver
-from sensorium.evals.nano import evaluate
+from sensorium.evals.nano import Held, Points, evaluate
 from sensorium.types import ConfigError
 from sensorium.zoo.nano import toy_nano
 
@@ -111,7 +111,7 @@ def test_the_eval_gives_a_perfect_model_full_marks(tmp_path: Path, monkeypatch: 
     files = {"tokenizer.json": (folder / "tokenizer.json").read_bytes(), "codecs.json": nano.codecs().to_json().encode()}
     saved = sn.save(toy_nano(vocab=300, size=64).build(seed=0), tmp_path / "toy", files)
     quiet, none = Console(quiet=True), tmp_path / "no judge"
-    untrained = {figure.name: figure for figure in evaluate(saved, folder, console=quiet, judge=none)}
+    untrained = {figure.name: figure for figure in evaluate(Points(sn.load(saved), Held(folder), quiet), none)}
     assert untrained["naming in English, R@1"].n == 32 and untrained["naming in English, R@1"].value < 0.5
     assert untrained["concepts never seen, in Chinese, R@10"].n == 16
     kind_of = {f"c{i}": SUBGROUPS[i % 4] for i in range(48)}
@@ -129,7 +129,7 @@ def test_the_eval_gives_a_perfect_model_full_marks(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(sn, "embed", embed)
     monkeypatch.setattr(sn, "write_texts", lambda model, prompts: [("thing" if "What" in question else "东西") + f" {picture.source.stem[1:]}"
                                                                    for picture, question in prompts])
-    perfect = evaluate(saved, folder, console=quiet, judge=none)
+    perfect = evaluate(Points(sn.load(saved), Held(folder), quiet), none)
     assert {figure.name for figure in perfect} == set(untrained) and all(figure.value == 1.0 for figure in perfect)
     assert any("by a kind" in name for name in untrained)
 

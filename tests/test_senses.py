@@ -19,7 +19,7 @@ from sensorium.codecs.clips import load_video, read_video_info
 from sensorium.conversions import Converter, voice_of
 from sensorium.denoise import Solver
 from sensorium.evals.motion import flow_energy
-from sensorium.evals.nano import Held
+from sensorium.evals.nano import Held, Points
 from sensorium.evals.senses import evaluate_senses, ratio
 from sensorium.matrix import make_matrix
 from sensorium.types import MODALITIES
@@ -207,12 +207,12 @@ def test_senses_are_measured(toy: Path, values: dict[str, sn.Text | sn.Media], t
     console, said = Console(record=True, width=200, file=io.StringIO()), sn.load(toy)
     said = replace(said.spec, heads={k: v for k, v in said.spec.heads.items() if k in ("text", "embed")}, objectives=()).build()
     said.folder = toy
-    assert evaluate_senses(said, "toy", Held(tmp_path), 0, console) == []
+    assert evaluate_senses(Points(said, Held(tmp_path), console), "toy") == []
     assert "sensorium.corpus.spoken" in (text := console.export_text()) and "sensorium.corpus.animated" in text
     write("spoken.jsonl", [{"parts": [{"audio": Path(sound).name}, {"text": row[tongue], "target": True}], "take": "test", "language": tongue,
                             "concept": row["id"], "heard": heard} for row in rows for tongue in ("en", "zh") for heard in (True, False)])
     write("clips.jsonl", [{"parts": [{"video": Path(clip).name}], "concept": row["id"], "split": "test"} for row in rows])
-    found = {figure.name: figure for figure in evaluate_senses(said, "toy", Held(tmp_path), 0, QUIET)}
+    found = {figure.name: figure for figure in evaluate_senses(Points(said, Held(tmp_path), QUIET), "toy")}
     assert found["hearing a name in English, R@5"].value == found["naming a clip in Chinese, R@5"].value == 1.0
     assert found["hearing a name in English, R@1"].n == 2 and 0 <= found["finding by a spoken name in English, R@5"].value <= 1
 

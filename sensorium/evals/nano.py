@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from sensorium.evals.figures import Figure, ranks, share
 from sensorium.evals.judge import Judge
 from sensorium.files import read_lines
 
-__all__ = ["evaluate", "Held"]
+__all__ = ["evaluate", "Held", "Points"]
 
 BEST_OF = 8
 LANGUAGES = (("en", "English", "What is this?", "Draw {}"), ("zh", "Chinese", "这是什么？", "画{}"))
@@ -38,7 +39,8 @@ class Held:
 
     Args:
         folder: the corpus.
-        limit: at most this many pictures of a split, chosen by ``seed``; None is all.
+        limit: at most this many items a figure, chosen by ``seed``; None is all.
+        seed: of drawings too.
     """
 
     folder: Path
@@ -72,41 +74,59 @@ class Held:
         return torch.tensor([self.number[row["concept"]] for row in rows])
 
 
-def evaluate(folder: Path, data: Path, limit: int | None = None, seed: int = 0, console: Console | None = None,
-             judge: Path | None = None) -> list[Figure]:
-    """All figures of one model.
+@dataclass(eq=False)
+class Points:
+    """Where a model puts the names and the held-out pictures of a corpus in its shared space; each is worked out once, when first asked for.
 
     Args:
-        folder: of the model; what it cannot do (a model that only embeds, one that only draws) is left out.
-        data: the corpus.
-        limit: at most this many items a figure.
-        seed: of drawings and of the items chosen.
         console: where progress is shown.
+    """
+
+    model: sn.ModelNet
+    held: Held
+    console: Console
+
+    @cached_property
+    def names(self) -> dict[str, torch.Tensor]:
+        """Language -> (C, O), of all names."""
+        with self.console.status("reading all names"):
+            return {code: sn.embed(self.model, self.held.names(code)) for code, *_ in LANGUAGES}
+
+    @cached_property
+    def rows(self) -> list[dict]:
+        """The pictures of the test split."""
+        return self.held.rows("test")
+
+    @cached_property
+    def pictures(self) -> torch.Tensor:
+        """(L, O), of ``rows``."""
+        with self.console.status(f"looking at {len(self.rows)} pictures in styles not seen for their concepts"):
+            return sn.embed(self.model, [self.held.picture(row) for row in self.rows])
+
+
+def evaluate(points: Points, judge: Path | None = None) -> list[Figure]:
+    """All figures of one model; what it cannot do (a model that only embeds, one that only draws) is left out.
+
+    Args:
         judge: folder of the judge; None is the packaged one.
     """
-    console = console or Console(stderr=True)
-    model, held = sn.load(folder), Held(Path(data), limit, seed)
-    figures: list[Figure] = []
-    names: dict[str, torch.Tensor] = {}
+    model, figures = points.model, []
     if "embed" in model.heads and "image" in model.encoders:
-        with console.status("reading all names"):
-            names = {code: sn.embed(model, held.names(code)) for code, *_ in LANGUAGES}
-        figures += _naming(model, held, names, console) + _unseen(model, held, names, console)
+        figures += _naming(points) + _unseen(points)
     if "text" in model.heads:
-        figures += _writing(model, held, console)
+        figures += _writing(points)
     judge = judge or WEIGHTS / "judge"
     if "image" in model.heads and (judge / "judge.json").is_file():
-        figures += _drawing(model, held, Judge.load(judge), seed, console)
+        figures += _drawing(points, Judge.load(judge))
     elif "image" in model.heads:
-        console.print("drawing is not measured: no judge is packaged; train one with recipes/judge.py")
+        points.console.print("drawing is not measured: no judge is packaged; train one with recipes/judge.py")
     return figures
 
 
-def _naming(model: sn.ModelNet, held: Held, names: dict[str, torch.Tensor], console: Console) -> list[Figure]:
+def _naming(points: Points) -> list[Figure]:
     """Pictures to names, and names to pictures."""
-    rows, figures = held.rows("test"), []
-    with console.status(f"looking at {len(rows)} pictures in styles not seen for their concepts"):
-        seen = sn.embed(model, [held.picture(row) for row in rows])
+    held, names, rows, seen, figures = points.held, points.names, points.rows, points.pictures, []
+    with points.console.status("looking for each picture's nearest among those of the training, pixel by pixel"):
         nearest = _nearest_pixels(held, rows)
     wanted, count = held.wanted(rows), len(held.concepts)
     related = torch.tensor([row["relative"] for row in rows])
@@ -120,10 +140,10 @@ def _naming(model: sn.ModelNet, held: Held, names: dict[str, torch.Tensor], cons
                                  nearest_in_pixels=float((nearest[some] < 1).float().mean())))
         place = ranks(names[code][wanted] @ seen.T, torch.arange(len(rows)))
         figures.append(share(f"finding by a name in {language}, R@5", (place < 5).tolist(), chance=min(5 / len(rows), 1.0)))
-    return figures + _kinds(model, held, seen, [held.concepts[row["concept"]]["subgroup"] for row in rows])
+    return figures + _kinds(points, [held.concepts[row["concept"]]["subgroup"] for row in rows])
 
 
-def _kinds(model: sn.ModelNet, held: Held, seen_LD: torch.Tensor, subgroups: list[str], first: int = 5) -> list[Figure]:
+def _kinds(points: Points, subgroups: list[str], first: int = 5) -> list[Figure]:
     """Of the first pictures found for a kind, how many are of it; kinds with fewer pictures than that are not asked for."""
     figures = []
     for number, (_, language, *_) in enumerate(LANGUAGES):
@@ -132,42 +152,44 @@ def _kinds(model: sn.ModelNet, held: Held, seen_LD: torch.Tensor, subgroups: lis
             for word in words[number]:
                 kinds.setdefault(word, set()).add(subgroup)
         right = {word: torch.tensor([subgroup in some for subgroup in subgroups]) for word, some in kinds.items()}
-        asked = [word for word in kinds if right[word].sum() >= first][: held.limit]
+        asked = [word for word in kinds if right[word].sum() >= first][: points.held.limit]
         if not asked:
             continue
         of_it = torch.stack([right[word] for word in asked])
-        found = (sn.embed(model, asked) @ seen_LD.T).topk(first).indices
+        found = (sn.embed(points.model, asked) @ points.pictures.T).topk(first).indices
         figures.append(share(f"finding by a kind in {language}, of the first {first}", of_it.gather(1, found).flatten().tolist(),
                              chance=float(of_it.float().mean())))
     return figures
 
 
-def _unseen(model: sn.ModelNet, held: Held, names: dict[str, torch.Tensor], console: Console) -> list[Figure]:
+def _unseen(points: Points) -> list[Figure]:
+    held, names = points.held, points.names
     rows = held.rows("unseen")
-    with console.status(f"looking at {len(rows)} pictures of concepts never seen"):
-        seen = sn.embed(model, [held.picture(row) for row in rows])
+    with points.console.status(f"looking at {len(rows)} pictures of concepts never seen"):
+        seen = sn.embed(points.model, [held.picture(row) for row in rows])
     return [share(f"concepts never seen, in {language}, R@10", (ranks(seen @ names[code].T, held.wanted(rows)) < 10).tolist(),
                   chance=10 / len(held.concepts)) for code, language, *_ in LANGUAGES]
 
 
-def _writing(model: sn.ModelNet, held: Held, console: Console) -> list[Figure]:
-    rows, figures = held.rows("test"), []
+def _writing(points: Points) -> list[Figure]:
+    held, rows, figures = points.held, points.rows, []
     for code, language, question, _ in LANGUAGES:
-        with console.status(f"writing {len(rows)} names in {language}"):
-            said = sn.write_texts(model, [[held.picture(row), question] for row in rows])
+        with points.console.status(f"writing {len(rows)} names in {language}"):
+            said = sn.write_texts(points.model, [[held.picture(row), question] for row in rows])
         hits = [answer.strip() == held.concepts[row["concept"]][code] for answer, row in zip(said, rows, strict=True)]
         figures.append(share(f"writing the name in {language}, exact", hits, chance=1 / len(held.concepts)))
     return figures
 
 
-def _drawing(model: sn.ModelNet, held: Held, judge: Judge, seed: int, console: Console) -> list[Figure]:
+def _drawing(points: Points, judge: Judge) -> list[Figure]:
+    model, held, seed = points.model, points.held, points.held.seed
     concepts = judge.judged[: held.limit]
     known = set(concepts)
-    real = [row for row in held.rows("test") if row["concept"] in known]
+    real = [row for row in points.rows if row["concept"] in known]
     prompts, places = [[LANGUAGES[0][3].format(held.concepts[c]["en"])] for c in concepts], {}
     chooses = (1, BEST_OF) if "image" in model.spec.reads and "embed" in model.heads else (1,)
     for best_of in chooses:
-        with console.status(f"drawing {len(concepts)} names" + (f", the best of {best_of} each" if best_of > 1 else "")):
+        with points.console.status(f"drawing {len(concepts)} names" + (f", the best of {best_of} each" if best_of > 1 else "")):
             drawn = sn.draw_images(model, prompts, Solver(seed=seed), best_of=best_of)
             places["drawing, recognised" if best_of == 1 else f"drawing, the best of {best_of} by its own eyes, recognised"] = judge.ranks(
                 judge.codec.encode_all(drawn), concepts)

@@ -37,8 +37,8 @@ def evaluate_pictures(name: str, data: Path, limit: int | None, seed: int, conso
     if "cross" in model.fuse:
         return fewshot.evaluate_shots(_answers(model), limit or 1000, seed, watch=watch)
     if "embed" in model.heads or "image" in model.heads:
-        return (nano.evaluate(find(name), data, limit=limit, seed=seed, console=console)
-                + senses.evaluate_senses(model, name, nano.Held(data, limit, seed), seed, console))
+        points = nano.Points(model, nano.Held(data, limit, seed), console)
+        return nano.evaluate(points) + senses.evaluate_senses(points, name)
     ask = _answers(model)
 
     def answer(asked: Sequence[tuple[Image, str]]) -> list[str]:

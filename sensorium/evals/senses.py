@@ -23,7 +23,7 @@ from sensorium.denoise import Solver
 from sensorium.evals.figures import Figure, commit, ranks, share
 from sensorium.evals.judge import Judge
 from sensorium.evals.motion import flow_energy
-from sensorium.evals.nano import LANGUAGES, Held
+from sensorium.evals.nano import LANGUAGES, Points
 from sensorium.evals.speech import Listener, own_ears, read_as
 from sensorium.files import read_lines
 from sensorium.named import best, open_model, open_voice
@@ -35,91 +35,95 @@ __all__ = ["evaluate_senses", "ratio"]
 VIDEO_OF = 8  # stills drawn for each one that is set moving
 
 
-def evaluate_senses(model: sn.ModelNet, name: str, held: Held, seed: int, console: Console) -> list[Figure]:
+def evaluate_senses(points: Points, name: str) -> list[Figure]:
     """The figures of what a model reads and writes beside text and pictures; those of other models are none.
 
     Args:
         name: of the model.
-        held: the corpus.
-        seed: of what is drawn.
     """
-    figures: list[Figure] = []
+    model, figures = points.model, []
     if "embed" in model.heads and "text" in model.heads:
-        names = {code: sn.embed(model, held.names(code)) for code, *_ in LANGUAGES}
-        figures += _hearing(model, held, names, console) if "audio" in model.spec.reads else []
-        figures += _watching(model, held, names, console) if "video" in model.spec.reads else []
-    if "audio" in model.spec.writes and _voices_at_hand(console):
-        figures += _saying(model, name, held, console)
+        figures += _hearing(points) if "audio" in model.spec.reads else []
+        figures += _watching(points) if "video" in model.spec.reads else []
+    if "audio" in model.spec.writes and _voices_at_hand(points.console):
+        figures += _saying(points, name)
     if "video" in model.spec.writes and (WEIGHTS / "judge" / "judge.json").is_file():
-        figures += _moving(model, held, Judge.load(WEIGHTS / "judge"), seed, console)
+        figures += _moving(points, Judge.load(WEIGHTS / "judge"))
     return figures
 
 
-def _hearing(model: sn.ModelNet, held: Held, names: dict[str, torch.Tensor], console: Console) -> list[Figure]:
-    """Sounds of the testing voices to names and to pictures; ``names``: language -> (C, O), points of all of them."""
+def _hearing(points: Points) -> list[Figure]:
+    """Sounds of the testing voices to names and to pictures."""
+    model, held, console = points.model, points.held, points.console
     if not (held.folder / "spoken.jsonl").is_file():
         console.print(f"hearing is not measured: {held.folder} has no spoken.jsonl; make it: python -m sensorium.corpus.spoken {held.folder}")
         return []
-    figures, pictures = [], held.rows("test")
-    shown = sn.embed(model, [held.picture(row) for row in pictures])
-    number_P = held.wanted(pictures)
+    figures, number_P, found = [], held.wanted(points.rows), []
     for code, language, question, _ in LANGUAGES:
         rows = held.some([row for row in read_lines(held.folder / "spoken.jsonl") if row["take"] == "test" and row["language"] == code])
         sounds = [sn.Audio(held.folder / row["parts"][0]["audio"]) for row in rows]
         with console.status(f"hearing {len(rows)} names in {language}"):
             heard_LO = sn.embed(model, sounds)
             said = sn.write_texts(model, [[sound, question] for sound in sounds])
-        place = ranks(heard_LO @ names[code].T, held.wanted(rows))
+        place = ranks(heard_LO @ points.names[code].T, held.wanted(rows))
         right = torch.tensor([answer.strip() == row["parts"][1]["text"] for answer, row in zip(said, rows, strict=True)])
         known, count = torch.tensor([row["heard"] for row in rows]), len(held.concepts)
         figures.append(share(f"hearing a name in {language}, written, exact", right[known].tolist(), chance=1 / count))
         figures += [share(f"hearing a name in {language}, R@{k}", (place[known] < k).tolist(), chance=k / count) for k in (1, 5)]
         figures.append(share(f"hearing a name in {language} that was never spoken, R@5", (place[~known] < 5).tolist(), chance=5 / count))
-        there = known & torch.isin(held.wanted(rows), number_P)
-        first_L5 = number_P[(heard_LO[there] @ shown.T).topk(min(5, len(shown))).indices]
-        figures.append(share(f"finding by a spoken name in {language}, R@5", (first_L5 == held.wanted(rows)[there][:, None]).any(dim=1).tolist(),
-                             chance=min(5 / len(shown), 1.0)))
-    return figures
+        there, chance = known & torch.isin(held.wanted(rows), number_P), min(5 / len(points.rows), 1.0)
+        first_L5 = number_P[(heard_LO[there] @ points.pictures.T).topk(min(5, len(points.rows))).indices]
+        hits = (first_L5 == held.wanted(rows)[there][:, None]).any(dim=1).tolist()
+        figures.append(share(f"finding by a spoken name in {language}, R@5", hits, chance=chance))
+        found += hits
+    return [*figures, share("finding by a spoken name in either language, R@5", found, chance=chance)]
 
 
-def _saying(model: sn.ModelNet, name: str, held: Held, console: Console) -> list[Figure]:
+def _saying(points: Points, name: str) -> list[Figure]:
     """Names that were never spoken in training, said by the model and by Kokoro, read back."""
-    ears, figures = own_ears(open_model(best("hear"))), []
+    ears, figures, held = own_ears(open_model(best("hear"))), [], points.held
     concepts = [row for row in held.concepts.values() if never_heard(row["id"])]
+    speakers, right = {"own": own_voice(points.model, name), "kokoro": open_voice()}, {"own": [], "kokoro": []}
     for code, language, *_ in LANGUAGES:
         said = held.some([row[code] for row in concepts])
-        with console.status(f"saying {len(said)} names in {language}"):
-            own = _read_back(own_voice(model, name), ears, said, code)
-            other = _read_back(open_voice(), ears, said, code)
-        figures.append(share(f"saying a name in {language} that it never heard, read back", own, kokoro=sum(other) / max(len(other), 1)))
-    return figures
+        with points.console.status(f"saying {len(said)} names in {language}"):
+            now = {who: _read_back(speaker, ears, said, code) for who, speaker in speakers.items()}
+        figures.append(_said(f"in {language}", now))
+        right = {who: right[who] + now[who] for who in speakers}
+    return [*figures, _said("in either language", right)]
+
+
+def _said(which: str, right: dict[str, list[bool]]) -> Figure:
+    return share(f"saying a name {which} that it never heard, read back", right["own"], kokoro=sum(right["kokoro"]) / max(len(right["kokoro"]), 1))
 
 
 def _read_back(speaker: Speaker, ears: Listener, names: Sequence[str], language: str) -> list[bool]:
     return [read_as(ears(join(speaker.speak(name)), language), language) == read_as(name, language) for name in names]
 
 
-def _watching(model: sn.ModelNet, held: Held, names: dict[str, torch.Tensor], console: Console) -> list[Figure]:
+def _watching(points: Points) -> list[Figure]:
     """Clips to names."""
-    rows = held.some(_clips(held, console))
+    held, rows = points.held, points.held.some(_clips(points))
     if not rows:
         return []
-    with console.status(f"watching {len(rows)} clips"):
-        seen = sn.embed(model, [sn.Video(held.folder / row["parts"][0]["video"]) for row in rows])
-    return [share(f"naming a clip in {language}, R@{k}", (ranks(seen @ names[code].T, held.wanted(rows)) < k).tolist(), chance=k / len(held.concepts))
-            for code, language, *_ in LANGUAGES for k in (1, 5)]
+    with points.console.status(f"watching {len(rows)} clips"):
+        seen = sn.embed(points.model, [sn.Video(held.folder / row["parts"][0]["video"]) for row in rows])
+    place = {language: ranks(seen @ points.names[code].T, held.wanted(rows)) for code, language, *_ in LANGUAGES}
+    return [share(f"naming a clip in {language}, R@{k}", (place[language] < k).tolist(), chance=k / len(held.concepts))
+            for language in place for k in (1, 5)]
 
 
-def _moving(model: sn.ModelNet, held: Held, judge: Judge, seed: int, console: Console) -> list[Figure]:
+def _moving(points: Points, judge: Judge) -> list[Figure]:
     """Names to videos."""
+    held, seed, console = points.held, points.held.seed, points.console
     concepts = held.some(judge.judged)
     with console.status(f"setting {len(concepts)} names moving"):
-        made = sn.draw_videos(model, [[held.concepts[c]["en"]] for c in concepts], Solver(seed=seed), best_of=VIDEO_OF)
+        made = sn.draw_videos(points.model, [[held.concepts[c]["en"]] for c in concepts], Solver(seed=seed), best_of=VIDEO_OF)
         films = [load_video(video) for video in made]
         place = judge.film_ranks(films, concepts)
     figures = [share(f"moving pictures, recognised, top-{k}", (place < k).tolist(), seed, chance=k / len(judge.judged)) for k in (1, 5)]
     known = set(concepts)
-    real = {row["concept"]: row for row in _clips(held, console) if row["concept"] in known}
+    real = {row["concept"]: row for row in _clips(points) if row["concept"] in known}
     if not real:
         return figures
     with console.status(f"measuring how {len(real)} real clips move"):
@@ -149,8 +153,9 @@ def _voices_at_hand(console: Console) -> bool:
     return not lacking
 
 
-def _clips(held: Held, console: Console) -> list[dict]:
+def _clips(points: Points) -> list[dict]:
+    held = points.held
     if not (held.folder / "clips.jsonl").is_file():
-        console.print(f"clips are not measured: {held.folder} has none; get them: python -m sensorium.corpus.animated {held.folder}")
+        points.console.print(f"clips are not measured: {held.folder} has none; get them: python -m sensorium.corpus.animated {held.folder}")
         return []
     return read_lines(held.folder / "clips.jsonl")

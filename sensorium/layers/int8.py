@@ -13,7 +13,6 @@ Source: LLM.int8 (2208.07339), section 2, without its decomposition; the product
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
@@ -21,6 +20,7 @@ import torch
 from torch import nn
 
 from sensorium.layers import kernels
+from sensorium.layers.swap import put, sharing
 from sensorium.types import ConfigError, ShapeError
 
 __all__ = ["in_int8", "Int8Conv", "Int8Linear", "round_rows"]
@@ -126,11 +126,9 @@ def in_int8(model: nn.Module, paths: Sequence[str] = ("decoder.*", "encoders.*")
     chosen = {path: layer for path, layer in model.named_modules() if _fits(layer) and _named(path, paths) and not _named(path, but)}
     if not chosen:
         raise ConfigError(f"no linear layer or convolution of {LEAST} channels or more lies under {', '.join(paths)}; see model.named_modules()")
-    left = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
-    out = copy.deepcopy(model, left)
+    out = sharing(model)
     for path, layer in chosen.items():
-        parent, _, name = path.rpartition(".")
-        out.get_submodule(parent).register_module(name, Int8Linear(layer) if isinstance(layer, nn.Linear) else Int8Conv(layer))
+        put(out, path, Int8Linear(layer) if isinstance(layer, nn.Linear) else Int8Conv(layer))
     return out.eval()
 
 

@@ -10,7 +10,6 @@ The blocks lie as the kernels read them (``kernels.h``). Without kernels, or whe
 
 from __future__ import annotations
 
-import copy
 import ctypes
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -21,6 +20,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from sensorium.layers import kernels
+from sensorium.layers.swap import put, sharing
 from sensorium.spec import Spec
 from sensorium.types import ConfigError
 
@@ -233,8 +233,7 @@ def replace_layers(model: nn.Module, packing: Packing) -> None:
         else:
             packed = PackedEmbedding(rows, columns, bits, layer.weight.device)
         packed.fill(layer.weight)
-        parent, _, name = path.rpartition(".")
-        model.get_submodule(parent).register_module(name, packed)
+        put(model, path, packed)
     if not found:
         raise ConfigError(f"{packing} fits no linear layer or embedding of the model; see the paths in model.named_modules()")
 
@@ -245,8 +244,7 @@ def pack(model: nn.Module, packing: Packing) -> nn.Module:
         raise ConfigError("the model is packed already; load its float weights to pack them in another way")
     if model.spec.adapters:
         raise ConfigError("the model has adapters; pack the model they were made for and load them onto that, or merge them first")
-    shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
-    out = copy.deepcopy(model, shared)
+    out = sharing(model)
     replace_layers(out, packing)
     out.spec = replace(model.spec, packed=packing)
     return out
