@@ -4,7 +4,7 @@
     sensorium train recipes/nano.py --data corpus
     sensorium eval runs/nano/final --data corpus --json figures.json
     python recipes/nano.py runs/nano figures.json sensorium/weights/nano      # the folder that ships: weights and card
-    python recipes/nano.py figures.json sensorium/weights/nano                # only the figures on its card, measured again
+    python recipes/nano.py figures.json sensorium/weights/nano                # only the figures on its card that were measured again
 
 Every step takes pictures of the training split and lays each out twice:
 
@@ -336,9 +336,10 @@ def finish(trained: Path, figures: Path, out: Path) -> None:
 
 
 def report(figures: Path, out: Path) -> None:
-    """Put newly measured figures on the card of the folder that ships."""
+    """Put newly measured figures on the card of the folder that ships, each in the place of that of its name; the others stay."""
     card = json.loads((out / "card.json").read_text(encoding="utf-8"))
-    card["figures"] = json.loads(figures.read_text(encoding="utf-8"))
+    named = {row["name"]: row for row in [*card["figures"], *json.loads(figures.read_text(encoding="utf-8"))]}
+    card["figures"] = list(named.values())
     write_file(out / "card.json", json.dumps(card, indent=1, ensure_ascii=False).encode())
 
 

@@ -77,6 +77,8 @@ def evaluate(
     plot: Annotated[Path | None, typer.Option("--plot", help="Also draw the figures, as an .svg file.")] = None,
     limit: Annotated[int | None, typer.Option(help="At most this many items a figure (for a quick look).")] = None,
     seed: Annotated[int, typer.Option(help="Of drawings and of the items chosen.")] = 0,
+    only: Annotated[list[str] | None, typer.Option(help="Of nano's figures these alone (again for more): naming, unseen, writing, drawing, hearing, "
+                                                        "watching, saying, moving.")] = None,
 ) -> None:
     """Measure a model, with 95 % intervals and baselines: nano on held-out pictures, a language model on a fixed text, a model that hears on
     real clips, a voice by what is understood of it.
@@ -88,16 +90,20 @@ def evaluate(
     from sensorium.evals.published import evaluate_published
     from sensorium.evals.seeing import evaluate_pictures, picture_of
     from sensorium.files import write_file
+    from sensorium.types import ConfigError
 
     numbers: dict[str, float] = {}
+    other = model == "matrix" or (model in CATALOG and CATALOG[model].kind not in ("see", "look"))
+    if other and only:
+        raise ConfigError(f"{model} is measured as a whole; leave out --only {', '.join(only)}")
     if model == "matrix":
         from sensorium.evals.matrix import evaluate_matrix
 
         figures = evaluate_matrix("nano", data, limit, seed, err)
-    elif model in CATALOG and CATALOG[model].kind not in ("see", "look"):
+    elif other:
         figures, numbers = evaluate_published(CATALOG[model], data, limit, seed, err)
     else:
-        figures = evaluate_pictures(model, data, limit, seed, err)
+        figures = evaluate_pictures(model, data, limit, seed, err, only)
     show(figures, out)
     for name, value in numbers.items():
         out.print(f"{name}: {value:.4g}", highlight=False)

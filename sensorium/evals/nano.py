@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -27,9 +28,10 @@ from sensorium.evals.figures import Figure, ranks, share
 from sensorium.evals.judge import Judge
 from sensorium.files import read_lines
 
-__all__ = ["evaluate", "Held", "Points"]
+__all__ = ["evaluate", "Held", "PARTS", "Points"]
 
 BEST_OF = 8
+PARTS = ("naming", "unseen", "writing", "drawing")
 LANGUAGES = (("en", "English", "What is this?", "Draw {}"), ("zh", "Chinese", "这是什么？", "画{}"))
 
 
@@ -104,21 +106,23 @@ class Points:
             return sn.embed(self.model, [self.held.picture(row) for row in self.rows])
 
 
-def evaluate(points: Points, judge: Path | None = None) -> list[Figure]:
-    """All figures of one model; what it cannot do (a model that only embeds, one that only draws) is left out.
+def evaluate(points: Points, judge: Path | None = None, only: Sequence[str] = PARTS) -> list[Figure]:
+    """The figures of one model; what it cannot do (a model that only embeds, one that only draws) is left out.
 
     Args:
         judge: folder of the judge; None is the packaged one.
+        only: some of ``PARTS``.
     """
     model, figures = points.model, []
     if "embed" in model.heads and "image" in model.encoders:
-        figures += _naming(points) + _unseen(points)
-    if "text" in model.heads:
+        figures += _naming(points) if "naming" in only else []
+        figures += _unseen(points) if "unseen" in only else []
+    if "text" in model.heads and "writing" in only:
         figures += _writing(points)
-    judge = judge or WEIGHTS / "judge"
-    if "image" in model.heads and (judge / "judge.json").is_file():
+    judge, draws = judge or WEIGHTS / "judge", "image" in model.heads and "drawing" in only
+    if draws and (judge / "judge.json").is_file():
         figures += _drawing(points, Judge.load(judge))
-    elif "image" in model.heads:
+    elif draws:
         points.console.print("drawing is not measured: no judge is packaged; train one with recipes/judge.py")
     return figures
 

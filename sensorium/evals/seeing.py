@@ -13,12 +13,12 @@ from sensorium.catalog import CATALOG, find
 from sensorium.evals import fewshot, nano, see, senses
 from sensorium.evals.figures import Figure
 from sensorium.named import open_model
-from sensorium.types import Image
+from sensorium.types import ConfigError, Image
 
 __all__ = ["evaluate_pictures", "picture_of"]
 
 
-def evaluate_pictures(name: str, data: Path, limit: int | None, seed: int, console: Console) -> list[Figure]:
+def evaluate_pictures(name: str, data: Path, limit: int | None, seed: int, console: Console, only: Sequence[str] | None = None) -> list[Figure]:
     """Measure a model of the catalog or a folder.
 
         one that cross-attends       games that only the examples in the prompt explain
@@ -28,7 +28,14 @@ def evaluate_pictures(name: str, data: Path, limit: int | None, seed: int, conso
     Args:
         data: the corpus.
         limit: at most this many items a figure.
+        only: of nano's parts these; None is all.
+
+    Raises:
+        ConfigError: a part that is not known, or of a model that has none.
     """
+    parts = (*nano.PARTS, *senses.PARTS)
+    if unknown := sorted(set(only or ()) - set(parts)):
+        raise ConfigError(f"the eval has no part {', '.join(unknown)}; wanted some of {', '.join(parts)}")
     model = open_model(name) if name in CATALOG else sn.load(find(name))
 
     def watch(text: str) -> None:
@@ -38,7 +45,9 @@ def evaluate_pictures(name: str, data: Path, limit: int | None, seed: int, conso
         return fewshot.evaluate_shots(_answers(model), limit or 1000, seed, watch=watch)
     if "embed" in model.heads or "image" in model.heads:
         points = nano.Points(model, nano.Held(data, limit, seed), console)
-        return nano.evaluate(points) + senses.evaluate_senses(points, name)
+        return nano.evaluate(points, only=only or parts) + senses.evaluate_senses(points, name, only or parts)
+    if only:
+        raise ConfigError(f"{name} is measured as a whole; leave out --only {', '.join(only)}")
     ask = _answers(model)
 
     def answer(asked: Sequence[tuple[Image, str]]) -> list[str]:

@@ -30,24 +30,26 @@ from sensorium.named import best, open_model, open_voice
 from sensorium.speak import KOKORO, Speaker, join
 from sensorium.voice import own_voice
 
-__all__ = ["evaluate_senses", "ratio"]
+__all__ = ["evaluate_senses", "PARTS", "ratio"]
 
+PARTS = ("hearing", "watching", "saying", "moving")
 VIDEO_OF = 8  # stills drawn for each one that is set moving
 
 
-def evaluate_senses(points: Points, name: str) -> list[Figure]:
+def evaluate_senses(points: Points, name: str, only: Sequence[str] = PARTS) -> list[Figure]:
     """The figures of what a model reads and writes beside text and pictures; those of other models are none.
 
     Args:
         name: of the model.
+        only: some of ``PARTS``.
     """
     model, figures = points.model, []
     if "embed" in model.heads and "text" in model.heads:
-        figures += _hearing(points) if "audio" in model.spec.reads else []
-        figures += _watching(points) if "video" in model.spec.reads else []
-    if "audio" in model.spec.writes and _voices_at_hand(points.console):
+        figures += _hearing(points) if "audio" in model.spec.reads and "hearing" in only else []
+        figures += _watching(points) if "video" in model.spec.reads and "watching" in only else []
+    if "audio" in model.spec.writes and "saying" in only and _voices_at_hand(points.console):
         figures += _saying(points, name)
-    if "video" in model.spec.writes and (WEIGHTS / "judge" / "judge.json").is_file():
+    if "video" in model.spec.writes and "moving" in only and (WEIGHTS / "judge" / "judge.json").is_file():
         figures += _moving(points, Judge.load(WEIGHTS / "judge"))
     return figures
 
