@@ -38,7 +38,7 @@ class Converter:
     name: str
     speaker: Speaker | None = None
     solver: Solver = Solver()
-    best_of: int = 1
+    best_of: int = 4
 
     def way(self, source: str, target: str) -> str:
         """Through which models a conversion goes.

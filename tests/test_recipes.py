@@ -15,9 +15,11 @@ from PIL import Image as Pillow
 from rich.console import Console
 
 import sensorium as sn
+from sensorium.cli import learn
 from sensorium.corpus.kinds import KINDS
 from sensorium.denoise import Solver
 from sensorium.evals.nano import Held, Points, evaluate
+from sensorium.evals.seeing import evaluate_pictures
 from sensorium.types import ConfigError
 from sensorium.zoo.nano import toy_nano
 
@@ -132,6 +134,25 @@ def test_the_eval_gives_a_perfect_model_full_marks(tmp_path: Path, monkeypatch: 
     perfect = evaluate(Points(sn.load(saved), Held(folder), quiet), none)
     assert {figure.name for figure in perfect} == set(untrained) and all(figure.value == 1.0 for figure in perfect)
     assert any("by a kind" in name for name in untrained)
+
+
+def test_parts_of_an_eval_and_their_places_on_the_card(tmp_path: Path) -> None:
+    folder = write_corpus(tmp_path / "corpus", STYLES, ("test", "unseen", "test"))
+    files = {"tokenizer.json": (folder / "tokenizer.json").read_bytes(), "codecs.json": nano.codecs().to_json().encode()}
+    saved = sn.save(toy_nano(vocab=300, size=64).build(seed=0), tmp_path / "toy", files)
+    found = evaluate_pictures(str(saved), folder, 8, 0, Console(quiet=True), ("unseen", "hearing"))
+    assert [figure.name for figure in found] == [f"concepts never seen, in {language}, R@10" for language in ("English", "Chinese")]
+    with pytest.raises(ConfigError, match="no part flying; wanted some of naming, .*moving"):
+        evaluate_pictures(str(saved), folder, 8, 0, Console(quiet=True), ("unseen", "flying"))
+    with pytest.raises(ConfigError, match="measured as a whole; leave out --only naming"):
+        learn.evaluate("matrix", only=["naming"])
+
+    card, new = tmp_path / "card.json", tmp_path / "new.json"
+    card.write_text(json.dumps({"licence": "MIT", "figures": [{"name": "one", "value": 0.1}, {"name": "two", "value": 0.2}]}), encoding="utf-8")
+    new.write_text(json.dumps([{"name": "one", "value": 0.3}, {"name": "three", "value": 0.4}]), encoding="utf-8")
+    nano.report(new, tmp_path)
+    after = json.loads(card.read_text(encoding="utf-8"))
+    assert after["licence"] == "MIT" and {row["name"]: row["value"] for row in after["figures"]} == {"one": 0.3, "two": 0.2, "three": 0.4}
 
 
 def test_what_may_be_mirrored(corpus: Path) -> None:

@@ -104,7 +104,7 @@ class _Marker:
 
 
 def evaluate_matrix(name: str, data: Path, limit: int | None = None, seed: int = 0, console: Console | None = None,
-                    best_of: int = 1) -> list[Figure]:
+                    best_of: int = 4) -> list[Figure]:
     """A figure for each of the sixteen cells.
 
     Args:
