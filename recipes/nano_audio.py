@@ -212,7 +212,8 @@ def evaluator(data: HearData):
     return evaluate
 
 
-def run(data: str = "corpus", steps: int = 2400, sounds: int = 96, takes: str = "mix0 own each0 each1", rate: float = 2e-3, further: bool = False) -> Run:
+def run(data: str = "corpus", steps: int = 2400, sounds: int = 96, takes: str = "mix0 own each0 each1", rate: float = 2e-3,
+        further: bool = False) -> Run:
     """The run behind the shipped ears; ``further`` goes on from what is packaged of them."""
     train = HearData(Path(data), sounds, tuple(takes.split()))
     held = HearData(Path(data), 96, ("test",), seed=1, changed=False)

@@ -13,14 +13,13 @@ import torch
 
 import sensorium as sn
 from sensorium.denoise import Solver
+from sensorium.engine import QUESTIONS
 from sensorium.named import open_voice
 from sensorium.speak import Speaker, join
 from sensorium.types import MODALITIES, Audio, Media, MediaError, ModalityError, Text
 from sensorium.voice import own_voice
 
-__all__ = ["Converter", "QUESTIONS", "voice_of"]
-
-QUESTIONS = {"en": "What is this?", "zh": "这是什么？"}
+__all__ = ["Converter", "voice_of"]
 
 
 @dataclass

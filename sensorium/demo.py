@@ -12,6 +12,7 @@ import sensorium as sn
 from sensorium.conversions import Converter, voice_of
 from sensorium.demo_look import look
 from sensorium.demo_talk import talk
+from sensorium.engine import QUESTIONS
 from sensorium.files import write_file
 from sensorium.matrix import add_matrix, example_inputs
 from sensorium.memory import Memory, pictures_in
@@ -20,7 +21,6 @@ from sensorium.types import MODALITIES
 
 __all__ = ["examples", "make_demo"]
 
-QUESTIONS = ("What is this?", "这是什么？")
 SEARCHES = ("something to eat", "animal", "吃的东西", "a house", "在水里")
 REQUESTS = ("Draw a red apple", "画一个苹果", "Draw a cat", "Draw the sun", "画一朵玫瑰", "Draw a house", "Draw a fish", "Draw a red heart",
             "Draw a pizza", "Draw a soccer ball", "Draw a tree", "画一只熊猫")
@@ -70,12 +70,12 @@ def _name(page: Page, model: sn.ModelNet, paths: list[Path], console: Console) -
     cells = []
     for path in paths:
         start, answers = time.perf_counter(), []
-        for question in QUESTIONS:
+        for question in QUESTIONS.values():
             answers.append(sn.respond(model, sn.Request([sn.user(sn.Image(path), question)])).text)
         spent = time.perf_counter() - start
         console.print(f"  {path.name:<18} {answers[0]} / {answers[1]}  [dim]{spent:.2f} s[/]", highlight=False)
         cells.append((image_data(sn.Image(path)), f"{answers[0]} · {answers[1]}", f"{path.stem}, {spent:.2f} s"))
-    page.section("Naming", f"Asked of each picture: {QUESTIONS[0]} and {QUESTIONS[1]} The art style of each was never seen for that thing. "
+    page.section("Naming", f"Asked of each picture: {' and '.join(QUESTIONS.values())} The art style of each was never seen for that thing. "
                            "Small print: the file's name and the time for both answers.")
     page.grid(cells)
 

@@ -26,13 +26,16 @@ from sensorium.heads_flow import FrameFlow
 from sensorium.model import ModelNet
 from sensorium.speak import join
 from sensorium.studio import Changed, changed, pixels_of, prompted
-from sensorium.types import MODALITIES, Batch, ConfigError, Delta, Image, Message, ModalityError, Reply, Request, Text, Video, user
+from sensorium.types import MODALITIES, Audio, Batch, ConfigError, Delta, Image, Message, ModalityError, Reply, Request, Text, Video, user
 from sensorium.voice import own_voice
 
-__all__ = ["Codecs", "codecs_of", "constraints_of", "draw_images", "draw_videos", "embed", "respond", "sampling_of", "stream", "tell", "write_texts"]
+__all__ = ["Codecs", "codecs_of", "constraints_of", "draw_images", "draw_videos", "embed", "QUESTIONS", "respond", "sampling_of",
+           "stream", "tell", "write_texts"]
 
 NAME = 16
-"""Longest name of a picture that is to be changed, in tokens."""
+"""Longest name of a thing given, in tokens."""
+QUESTIONS = {"en": "What is this?", "zh": "这是什么？"}
+"""Asks for the name of what is given, by its language."""
 SETS_OFF = 0.9
 """How much of the way back to noise a still goes before it moves: less, and it hardly moves; more, and it is something else."""
 
@@ -106,6 +109,30 @@ def _telling(desk: Desk, video: Video) -> Image:
     return frames[int((torch.stack(each) @ whole_O).argmax())]
 
 
+def _in_words(desk: Desk, prompts: Sequence[Sequence[Value]]) -> list[list[Value]]:
+    """Prompts of drawings with the name of each sound and video in its place: drawing is learned from words and pictures.
+
+    It is asked for in every language; of the answers that one stands which is nearest to the thing in the shared space.
+    """
+    out = [list(prompt) for prompt in prompts]
+    places = [(i, j) for i, prompt in enumerate(out) for j, value in enumerate(prompt) if isinstance(value, (Audio, Video))]
+    if not places or not {"text", "embed"} <= set(desk.model.heads):
+        return out
+    things = [out[i][j] for i, j in places]
+    names = [[name.replace("\ufffd", "").strip() for name in write_texts(desk.model, [[thing, question] for thing in things], NAME, desk.codecs)]
+             for question in QUESTIONS.values()]
+    near_QL = torch.stack([(embed(desk.model, some, desk.codecs) * embed(desk.model, things, desk.codecs)).sum(dim=1) for some in names])
+    for (i, j), language, *answers in zip(places, near_QL.argmax(dim=0).tolist(), *names, strict=True):
+        out[i][j] = Text(answers[language])
+    return out
+
+
+def _drawable(desk: Desk, messages: Sequence[Message]) -> list[Message]:
+    """A conversation to be answered by a drawing, as :func:`_in_words` says."""
+    prompts = _in_words(desk, [message.parts for message in messages])
+    return [replace(message, parts=tuple(parts)) for message, parts in zip(messages, prompts, strict=True)]
+
+
 def draw_images(model: ModelNet, prompts: Sequence[Sequence[Value]], solver: Solver | None = None, codecs: Codecs | None = None,
                 chunk: int = 32, best_of: int = 1) -> list[Image]:
     """Draw many prompts, ``chunk`` at a time; prompt i starts from the noise of seed + i whatever the chunk.
@@ -132,7 +159,7 @@ def _draw_many(model: ModelNet, prompts: Sequence[Sequence[Value]], want: str, s
         if "prompt" in model.fuse:
             batch = prompted(model, desk.codecs, [_words(prompt) for prompt in some], want)
         else:
-            batch = desk.packer.pack([desk.segment(prompt, want) for prompt in some], alone=True)
+            batch = desk.packer.pack([desk.segment(prompt, want) for prompt in _in_words(desk, some)], alone=True)
         made = _best_drawn(desk, batch, replace(solver, seed=solver.seed + start), want, best_of)
         for number, one in enumerate(pixels_of(model, made), start=solver.seed + start):
             info = _made_by(model, seed=number, steps=solver.steps, guidance=solver.guidance, **({"best_of": best_of} if best_of > 1 else {}))
@@ -233,7 +260,7 @@ def stream(model: ModelNet, request: Request, codecs: Codecs | None = None) -> I
         if "prompt" in model.fuse:
             batch = prompted(model, desk.codecs, [_words([value for message in request.messages for value in message.parts])], want)
         else:
-            messages = _told(desk, request.messages) if want == "text" else request.messages
+            messages = _told(desk, request.messages) if want == "text" else _drawable(desk, request.messages)
             batch = desk.packer.pack([desk.prompt(messages, want)], alone=True)
         yield from _text(desk, batch, request) if want == "text" else _drawn(desk, batch, request, want, change)
 

@@ -145,6 +145,8 @@ def test_parts_of_an_eval_and_their_places_on_the_card(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no part flying; wanted some of naming, .*moving"):
         evaluate_pictures(str(saved), folder, 8, 0, Console(quiet=True), ("unseen", "flying"))
     with pytest.raises(ConfigError, match="measured as a whole; leave out --only naming"):
+        learn.evaluate("whisper-base", only=["naming"])
+    with pytest.raises(ConfigError, match="no cell naming; wanted some of text to text, .*video to video"):
         learn.evaluate("matrix", only=["naming"])
 
     card, new = tmp_path / "card.json", tmp_path / "new.json"

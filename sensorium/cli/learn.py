@@ -78,7 +78,7 @@ def evaluate(
     limit: Annotated[int | None, typer.Option(help="At most this many items a figure (for a quick look).")] = None,
     seed: Annotated[int, typer.Option(help="Of drawings and of the items chosen.")] = 0,
     only: Annotated[list[str] | None, typer.Option(help="Of nano's figures these alone (again for more): naming, unseen, writing, drawing, hearing, "
-                                                        "watching, saying, moving.")] = None,
+                                                        "watching, saying, moving; of the matrix, cells such as 'audio to image'.")] = None,
 ) -> None:
     """Measure a model, with 95 % intervals and baselines: nano on held-out pictures, a language model on a fixed text, a model that hears on
     real clips, a voice by what is understood of it.
@@ -93,13 +93,13 @@ def evaluate(
     from sensorium.types import ConfigError
 
     numbers: dict[str, float] = {}
-    other = model == "matrix" or (model in CATALOG and CATALOG[model].kind not in ("see", "look"))
+    other = model in CATALOG and CATALOG[model].kind not in ("see", "look")
     if other and only:
         raise ConfigError(f"{model} is measured as a whole; leave out --only {', '.join(only)}")
     if model == "matrix":
         from sensorium.evals.matrix import evaluate_matrix
 
-        figures = evaluate_matrix("nano", data, limit, seed, err)
+        figures = evaluate_matrix("nano", data, limit, seed, err, only=only)
     elif other:
         figures, numbers = evaluate_published(CATALOG[model], data, limit, seed, err)
     else:

@@ -104,7 +104,7 @@ class _Marker:
 
 
 def evaluate_matrix(name: str, data: Path, limit: int | None = None, seed: int = 0, console: Console | None = None,
-                    best_of: int = 4) -> list[Figure]:
+                    best_of: int = 4, only: Sequence[str] | None = None) -> list[Figure]:
     """A figure for each of the sixteen cells.
 
     Args:
@@ -113,27 +113,32 @@ def evaluate_matrix(name: str, data: Path, limit: int | None = None, seed: int =
         limit: at most this many items a cell; None is 100.
         seed: of drawings and of the items chosen.
         best_of: drawings made for each one kept.
+        only: these cells by name, such as "audio to image"; None is all.
 
     Raises:
-        ConfigError: no corpus, no voice, no ears, or no judge at hand.
+        ConfigError: no corpus, no voice, no ears, or no judge at hand; no such cell.
         ModalityError: a cell that nothing at hand can do.
     """
+    cells = {cell_name(source, target): (source, target) for source in MODALITIES for target in MODALITIES}
+    if unknown := sorted(set(only or ()) - set(cells)):
+        raise ConfigError(f"the matrix has no cell {', '.join(unknown)}; wanted some of {', '.join(cells)}")
     console, held, judge = console or Console(stderr=True), Held(Path(data)), Judge.load(WEIGHTS / "judge")
     marker = _Marker(held, judge, own_ears(open_model(best("hear"))))
     model = open_model(name)
     converter = Converter(model, name, voice_of(model, name), Solver(seed=seed), best_of)
     figures = []
-    for source in MODALITIES:
-        for target in MODALITIES:
-            items = items_of(held, source, judge.judged, target in ("image", "video"), limit or 100, seed)
-            with console.status(f"{len(items)} x {source} to {target}"):
-                made: list[Text | Media] = [Text("")] * len(items)
-                for tongue in ("en", "zh"):
-                    some = [i for i, item in enumerate(items) if marker.language(item, source, target) == tongue]
-                    for i, one in zip(some, converter.convert([items[i].value for i in some], target, tongue), strict=True):
-                        made[i] = one
-                hits = marker.right(items, made, source, target)
-            chance = 5 / len(judge.judged) if target in ("image", "video") else 1 / len(held.concepts)
-            figures.append(share(cell_name(source, target), hits, seed, chance=chance))
-            console.print(f"  {source} to {target}: {figures[-1].value:.1%} of {len(items)}", highlight=False)
+    for cell, (source, target) in cells.items():
+        if only and cell not in only:
+            continue
+        items = items_of(held, source, judge.judged, target in ("image", "video"), limit or 100, seed)
+        with console.status(f"{len(items)} x {cell}"):
+            made: list[Text | Media] = [Text("")] * len(items)
+            for tongue in ("en", "zh"):
+                some = [i for i, item in enumerate(items) if marker.language(item, source, target) == tongue]
+                for i, one in zip(some, converter.convert([items[i].value for i in some], target, tongue), strict=True):
+                    made[i] = one
+            hits = marker.right(items, made, source, target)
+        chance = 5 / len(judge.judged) if target in ("image", "video") else 1 / len(held.concepts)
+        figures.append(share(cell, hits, seed, chance=chance))
+        console.print(f"  {cell}: {figures[-1].value:.1%} of {len(items)}", highlight=False)
     return figures
