@@ -14,10 +14,12 @@ import torch
 from rich.console import Console
 
 import sensorium as sn
+from sensorium import engine
 from sensorium.catalog import WEIGHTS
 from sensorium.codecs.clips import load_video, read_video_info
 from sensorium.conversions import Converter, voice_of
 from sensorium.denoise import Solver
+from sensorium.engine import QUESTIONS
 from sensorium.evals.motion import flow_energy
 from sensorium.evals.nano import Held, Points
 from sensorium.evals.senses import evaluate_senses, ratio
@@ -159,6 +161,25 @@ def test_a_picture_is_changed_where_and_as_much_as_is_said(toy: Path, tmp_path: 
     assert torch.allclose(mixed[:, :, :16], given[:, :, :16], atol=1e-5) and not torch.allclose(mixed[:, :, 16:], given[:, :, 16:], atol=0.05)
     with pytest.raises(sn.ConfigError, match="strength changes one picture, and the request has 0"):
         sn.respond(model, sn.Request([sn.user("red apple")], want=("image",), strength=0.5))
+
+
+@pytest.mark.parametrize("sense", ("audio", "video"))
+def test_what_sounds_or_moves_is_drawn_by_its_name(toy: Path, values: dict[str, sn.Text | sn.Media], sense: str,
+                                                   monkeypatch: pytest.MonkeyPatch) -> None:
+    model, names = sn.load(toy), ["red apple", "小狗"]
+    thing_O, *point_NO = sn.embed(model, [values[sense], *names])
+    near, far = sorted(names, key=lambda name: -float(point_NO[names.index(name)] @ thing_O))
+    answers = dict(zip(QUESTIONS.values(), names, strict=True))
+    monkeypatch.setattr(engine, "write_texts", lambda model, prompts, *more: [answers[asked] + "\ufffd" for _, asked in prompts])
+
+    def many(value: sn.Text | sn.Media) -> torch.Tensor:
+        return sn.draw_images(model, [[value]], Solver(steps=2))[0].source
+
+    def one(value: sn.Text | sn.Media) -> torch.Tensor:
+        return sn.respond(model, sn.Request([sn.user(value)], want=("image",), steps=2)).parts[0].source
+
+    for drawn in (many, one):
+        assert torch.equal(drawn(values[sense]), drawn(sn.Text(near))) and not torch.equal(drawn(values[sense]), drawn(sn.Text(far)))
 
 
 def test_the_matrix_is_a_page(toy: Path, values: dict[str, sn.Text | sn.Media], tmp_path: Path) -> None:
