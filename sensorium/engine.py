@@ -121,7 +121,8 @@ def _in_words(desk: Desk, prompts: Sequence[Sequence[Value]]) -> list[list[Value
     things = [out[i][j] for i, j in places]
     names = [[name.replace("\ufffd", "").strip() for name in write_texts(desk.model, [[thing, question] for thing in things], NAME, desk.codecs)]
              for question in QUESTIONS.values()]
-    near_QL = torch.stack([(embed(desk.model, some, desk.codecs) * embed(desk.model, things, desk.codecs)).sum(dim=1) for some in names])
+    thing_LO = embed(desk.model, things, desk.codecs)
+    near_QL = torch.stack([(embed(desk.model, some, desk.codecs) * thing_LO).sum(dim=1) for some in names])
     for (i, j), language, *answers in zip(places, near_QL.argmax(dim=0).tolist(), *names, strict=True):
         out[i][j] = Text(answers[language])
     return out

@@ -104,7 +104,7 @@ class _Marker:
 
 
 def evaluate_matrix(name: str, data: Path, limit: int | None = None, seed: int = 0, console: Console | None = None,
-                    best_of: int = 4, only: Sequence[str] | None = None) -> list[Figure]:
+                    only: Sequence[str] | None = None) -> list[Figure]:
     """A figure for each of the sixteen cells.
 
     Args:
@@ -112,7 +112,6 @@ def evaluate_matrix(name: str, data: Path, limit: int | None = None, seed: int =
         data: the corpus with its spoken names and clips.
         limit: at most this many items a cell; None is 100.
         seed: of drawings and of the items chosen.
-        best_of: drawings made for each one kept.
         only: these cells by name, such as "audio to image"; None is all.
 
     Raises:
@@ -125,7 +124,7 @@ def evaluate_matrix(name: str, data: Path, limit: int | None = None, seed: int =
     console, held, judge = console or Console(stderr=True), Held(Path(data)), Judge.load(WEIGHTS / "judge")
     marker = _Marker(held, judge, own_ears(open_model(best("hear"))))
     model = open_model(name)
-    converter = Converter(model, name, voice_of(model, name), Solver(seed=seed), best_of)
+    converter = Converter(model, name, voice_of(model, name), Solver(seed=seed))
     figures = []
     for cell, (source, target) in cells.items():
         if only and cell not in only:

@@ -43,14 +43,15 @@ def attend(
             return attend(query_BTNE.float(), key_BSKE.float(), value_BSKE.float(), mask_BTS, causal, scale, cap)
     if cap is not None:
         return attend_naive(query_BTNE, key_BSKE, value_BSKE, mask_BTS, causal, scale, cap)
-    recorded = torch.is_grad_enabled() and any(x.requires_grad for x in (query_BTNE, key_BSKE, value_BSKE))
-    if mask_BTS is None and not causal and not recorded and min(query_BTNE.shape[1], key_BSKE.shape[1]) >= MANY:
-        found_BTNE = kernels.attend(query_BTNE, key_BSKE, value_BSKE, query_BTNE.shape[-1] ** -0.5 if scale is None else scale)
+    given = (query_BTNE, key_BSKE, value_BSKE)
+    if (mask_BTS is None and not causal and min(query_BTNE.shape[1], key_BSKE.shape[1]) >= MANY
+            and not (torch.is_grad_enabled() and any(x.requires_grad for x in given))):
+        found_BTNE = kernels.attend(*given, query_BTNE.shape[-1] ** -0.5 if scale is None else scale)
         if found_BTNE is not None:
             return found_BTNE
     mask = None if mask_BTS is None else mask_BTS[:, None]
     grouped = query_BTNE.shape[2] != key_BSKE.shape[2]
-    query, key, value = (x.transpose(1, 2) for x in (query_BTNE, key_BSKE, value_BSKE))
+    query, key, value = (x.transpose(1, 2) for x in given)
     return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=causal, enable_gqa=grouped,
                                           scale=scale).transpose(1, 2)
 
