@@ -86,21 +86,18 @@ def evaluate(
     [dim]sensorium eval nano --data corpus[/dim]    [dim]sensorium eval kokoro-82m[/dim]    [dim]sensorium eval whisper-base[/dim]
     """
     from sensorium.catalog import CATALOG
-    from sensorium.evals.figures import show
+    from sensorium.evals.figures import as_a_whole, show
     from sensorium.evals.published import evaluate_published
     from sensorium.evals.seeing import evaluate_pictures, picture_of
     from sensorium.files import write_file
-    from sensorium.types import ConfigError
 
     numbers: dict[str, float] = {}
-    other = model in CATALOG and CATALOG[model].kind not in ("see", "look")
-    if other and only:
-        raise ConfigError(f"{model} is measured as a whole; leave out --only {', '.join(only)}")
     if model == "matrix":
         from sensorium.evals.matrix import evaluate_matrix
 
         figures = evaluate_matrix("nano", data, limit, seed, err, only=only)
-    elif other:
+    elif model in CATALOG and CATALOG[model].kind not in ("see", "look"):
+        as_a_whole(model, only)
         figures, numbers = evaluate_published(CATALOG[model], data, limit, seed, err)
     else:
         figures = evaluate_pictures(model, data, limit, seed, err, only)

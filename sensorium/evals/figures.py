@@ -13,7 +13,9 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-__all__ = ["commit", "Figure", "ranks", "share", "show", "wilson"]
+from sensorium.types import ConfigError
+
+__all__ = ["as_a_whole", "commit", "Figure", "ranks", "share", "show", "wilson"]
 
 Z = 1.959963984540054  # of a two-sided 95 % interval
 
@@ -53,6 +55,16 @@ def wilson(hits: int, n: int) -> tuple[float, float]:
     middle = (share + Z * Z / (2 * n)) / shrink
     half = Z * math.sqrt(share * (1 - share) / n + Z * Z / (4 * n * n)) / shrink
     return max(middle - half, 0.0), min(middle + half, 1.0)
+
+
+def as_a_whole(name: str, only: Sequence[str] | None) -> None:
+    """Refuse to measure parts of what has none.
+
+    Raises:
+        ConfigError: ``only`` names some.
+    """
+    if only:
+        raise ConfigError(f"{name} is measured as a whole; leave out --only {', '.join(only)}")
 
 
 @lru_cache(maxsize=1)

@@ -11,7 +11,7 @@ import sensorium as sn
 from sensorium import chart
 from sensorium.catalog import CATALOG, find
 from sensorium.evals import fewshot, nano, see, senses
-from sensorium.evals.figures import Figure
+from sensorium.evals.figures import Figure, as_a_whole
 from sensorium.named import open_model
 from sensorium.types import ConfigError, Image
 
@@ -41,13 +41,12 @@ def evaluate_pictures(name: str, data: Path, limit: int | None, seed: int, conso
     def watch(text: str) -> None:
         console.print(f"[dim]{text}[/]", highlight=False)
 
-    if "cross" in model.fuse:
-        return fewshot.evaluate_shots(_answers(model), limit or 1000, seed, watch=watch)
     if "embed" in model.heads or "image" in model.heads:
         points = nano.Points(model, nano.Held(data, limit, seed), console)
         return nano.evaluate(points, only=only or parts) + senses.evaluate_senses(points, name, only or parts)
-    if only:
-        raise ConfigError(f"{name} is measured as a whole; leave out --only {', '.join(only)}")
+    as_a_whole(name, only)
+    if "cross" in model.fuse:
+        return fewshot.evaluate_shots(_answers(model), limit or 1000, seed, watch=watch)
     ask = _answers(model)
 
     def answer(asked: Sequence[tuple[Image, str]]) -> list[str]:
