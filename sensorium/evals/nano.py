@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 from rich.console import Console
+from rich.progress import track
 
 import sensorium as sn
 from sensorium.catalog import WEIGHTS
@@ -28,9 +29,10 @@ from sensorium.evals.figures import Figure, ranks, share
 from sensorium.evals.judge import Judge
 from sensorium.files import read_lines
 
-__all__ = ["evaluate", "Held", "PARTS", "Points"]
+__all__ = ["draw_counted", "evaluate", "Held", "PARTS", "Points"]
 
 BEST_OF = 8
+_AT_ONCE = 40  # drawings between two steps of the bar; a multiple of what the engine draws at once, so that the seeds stay the same
 PARTS = ("naming", "unseen", "writing", "drawing")
 LANGUAGES = (("en", "English", "What is this?", "Draw {}"), ("zh", "Chinese", "这是什么？", "画{}"))
 
@@ -193,13 +195,20 @@ def _drawing(points: Points, judge: Judge) -> list[Figure]:
     prompts, places = [[LANGUAGES[0][3].format(held.concepts[c]["en"])] for c in concepts], {}
     chooses = (1, BEST_OF) if "image" in model.spec.reads and "embed" in model.heads else (1,)
     for best_of in chooses:
-        with points.console.status(f"drawing {len(concepts)} names" + (f", the best of {best_of} each" if best_of > 1 else "")):
-            drawn = sn.draw_images(model, prompts, Solver(seed=seed), best_of=best_of)
-            places["drawing, recognised" if best_of == 1 else f"drawing, the best of {best_of} by its own eyes, recognised"] = judge.ranks(
-                judge.codec.encode_all(drawn), concepts)
+        drawn = draw_counted(points, sn.draw_images, prompts, "drawing names" + (f", the best of {best_of} each" if best_of > 1 else ""), best_of)
+        places["drawing, recognised" if best_of == 1 else f"drawing, the best of {best_of} by its own eyes, recognised"] = judge.ranks(
+            judge.codec.encode_all(drawn), concepts)
     looked = judge.ranks(judge.codec.encode_all([held.picture(row) for row in real]), [row["concept"] for row in real]) if real else torch.ones(1)
     return [share(f"{name}, top-{k}", (place < k).tolist(), seed, chance=k / len(judge.judged), real_pictures=float((looked < k).float().mean()))
             for name, place in places.items() for k in (1, 5)]
+
+
+def draw_counted(points: Points, draw: Callable[..., list[Any]], prompts: Sequence[Sequence[Any]], label: str, best_of: int) -> list[Any]:
+    """What ``draw`` (``sn.draw_images``, ``sn.draw_videos``) makes of all prompts, with a bar that says how long it still takes."""
+    made = []
+    for start in track(range(0, len(prompts), _AT_ONCE), label, console=points.console, transient=True):
+        made += draw(points.model, prompts[start : start + _AT_ONCE], Solver(seed=points.held.seed + start), best_of=best_of)
+    return made
 
 
 def _nearest_pixels(held: Held, rows: list[dict], side: int = 24) -> torch.Tensor:

@@ -19,11 +19,10 @@ import sensorium as sn
 from sensorium.catalog import WEIGHTS, ready
 from sensorium.codecs.clips import load_video
 from sensorium.corpus.spoken import never_heard
-from sensorium.denoise import Solver
 from sensorium.evals.figures import Figure, commit, ranks, share
 from sensorium.evals.judge import Judge
 from sensorium.evals.motion import flow_energy
-from sensorium.evals.nano import LANGUAGES, Points
+from sensorium.evals.nano import LANGUAGES, Points, draw_counted
 from sensorium.evals.speech import Listener, own_ears, read_as
 from sensorium.files import read_lines
 from sensorium.named import best, open_model, open_voice
@@ -119,10 +118,9 @@ def _moving(points: Points, judge: Judge) -> list[Figure]:
     """Names to videos."""
     held, seed, console = points.held, points.held.seed, points.console
     concepts = held.some(judge.judged)
-    with console.status(f"setting {len(concepts)} names moving"):
-        made = sn.draw_videos(points.model, [[held.concepts[c]["en"]] for c in concepts], Solver(seed=seed), best_of=VIDEO_OF)
-        films = [load_video(video) for video in made]
-        place = judge.film_ranks(films, concepts)
+    made = draw_counted(points, sn.draw_videos, [[held.concepts[c]["en"]] for c in concepts], "setting names moving", VIDEO_OF)
+    films = [load_video(video) for video in made]
+    place = judge.film_ranks(films, concepts)
     figures = [share(f"moving pictures, recognised, top-{k}", (place < k).tolist(), seed, chance=k / len(judge.judged)) for k in (1, 5)]
     known = set(concepts)
     real = {row["concept"]: row for row in _clips(points) if row["concept"] in known}
