@@ -32,7 +32,7 @@ from sensorium.files import read_lines
 __all__ = ["draw_counted", "evaluate", "Held", "PARTS", "Points"]
 
 BEST_OF = 8
-_AT_ONCE = 40  # drawings between two steps of the bar; a multiple of what the engine draws at once, so that the seeds stay the same
+_AT_ONCE = 8  # drawings made together, and between two steps of the bar
 PARTS = ("naming", "unseen", "writing", "drawing")
 LANGUAGES = (("en", "English", "What is this?", "Draw {}"), ("zh", "Chinese", "这是什么？", "画{}"))
 
@@ -207,7 +207,7 @@ def draw_counted(points: Points, draw: Callable[..., list[Any]], prompts: Sequen
     """What ``draw`` (``sn.draw_images``, ``sn.draw_videos``) makes of all prompts, with a bar that says how long it still takes."""
     made = []
     for start in track(range(0, len(prompts), _AT_ONCE), label, console=points.console, transient=True):
-        made += draw(points.model, prompts[start : start + _AT_ONCE], Solver(seed=points.held.seed + start), best_of=best_of)
+        made += draw(points.model, prompts[start : start + _AT_ONCE], Solver(seed=points.held.seed + start), chunk=_AT_ONCE, best_of=best_of)
     return made
 
 

@@ -41,7 +41,7 @@ def evaluate_pictures(name: str, data: Path, limit: int | None, seed: int, conso
     def watch(text: str) -> None:
         console.print(f"[dim]{text}[/]", highlight=False)
 
-    if "embed" in model.heads or "image" in model.heads:
+    if "cross" not in model.fuse and ("embed" in model.heads or "image" in model.heads):
         points = nano.Points(model, nano.Held(data, limit, seed), console)
         return nano.evaluate(points, only=only or parts) + senses.evaluate_senses(points, name, only or parts)
     as_a_whole(name, only)
