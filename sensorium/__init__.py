@@ -15,6 +15,7 @@ from sensorium.codecs.vision import VisionCodec
 from sensorium.codecs.voice import VoiceCodec
 from sensorium.data import Arrays, Packer
 from sensorium.decoder import Decoder
+from sensorium.desk import TruncationWarning
 from sensorium.dual_stream import DualStream
 from sensorium.encoders import AudioEncoder, LabelEncoder, MobileEncoder, TextEncoder, VisionEncoder, Vocabulary
 from sensorium.encoders_looks import Looks

@@ -155,9 +155,9 @@ class Chat:
         same = self._reader.rewind(same)
         self.read, self._known = len(ids) - same, ids[:same]
         request, written = replace(self.settings, max_tokens=min(self.settings.max_tokens, self.room - len(ids))), list(ids)
-        constraints = constraints_of(self.desk, request)
-        tokens = stream_ids(self._reader, torch.tensor([ids[same:]]), sampling_of(self.desk, request, len(ids)), None, constraints,
-                            torch.tensor([ids]))
+        sampling = sampling_of(self.desk, request, len(ids))
+        constraints = constraints_of(self.desk, request, sampling)
+        tokens = stream_ids(self._reader, torch.tensor([ids[same:]]), sampling, None, constraints, torch.tensor([ids]))
         try:
             yield from tell(self.desk, self._noted(tokens, written), request, constraints)
         finally:

@@ -4,12 +4,16 @@
     messages -> chat template -> ids, media between them -> segment     models with one
 
 A model knows its codecs by the folder it was loaded from: ours say so in ``codecs.json``; published ones by their own files.
+
+What is longer than a model reads is refused, or cut and told of (``TruncationWarning``): never cut without a word.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -20,9 +24,10 @@ import torch
 
 from sensorium.catalog import find
 from sensorium.checkpoint import PUBLISHED, read_published
+from sensorium.codecs.audio import AudioCodec, sound_length
 from sensorium.codecs.chat import ChatTemplate
 from sensorium.codecs.clips import FrameStack
-from sensorium.codecs.text import Tokenizer
+from sensorium.codecs.text import LONGEST_TOKEN, Tokenizer
 from sensorium.codecs.video import FramesCodec
 from sensorium.codecs.vision import VisionCodec
 from sensorium.data import Arrays, Packer, Segment
@@ -30,7 +35,7 @@ from sensorium.model import ModelNet
 from sensorium.spec import Spec, from_dict
 from sensorium.types import CheckpointError, ConfigError, Media, MediaError, Message, ModalityError, Patches, Text
 
-__all__ = ["Codecs", "codecs_of", "Desk", "Value"]
+__all__ = ["Codecs", "codecs_of", "Desk", "told_of_cuts", "TruncationWarning", "Value"]
 
 Value = str | Text | Media
 _SPECS = ("image", "audio", "video", "voice")
@@ -160,16 +165,29 @@ def codecs_of(model: ModelNet, codecs: Codecs | None = None) -> Codecs:
     return _KNOWN[model]
 
 
+class TruncationWarning(UserWarning):
+    """Some of what was given is longer than the model reads, and its end was left out."""
+
+
+def told_of_cuts(cuts: Sequence[str], stacklevel: int = 3) -> None:
+    """Warn of what was cut, if anything was: the first of it, and how much more there is."""
+    if cuts:
+        more = f", and {len(cuts) - 1} more" if len(cuts) > 1 else ""
+        warnings.warn(f"{cuts[0]}{more}; the rest was left out", TruncationWarning, stacklevel=stacklevel)
+
+
 class Desk:
     """One model with its codecs and packer: turns values into batches.
 
     Args:
         model: a built or loaded model.
         codecs: None takes those of its folder.
+        cut: texts longer than the model reads are cut, as sounds are, rather than refused; ``cuts`` says which were.
     """
 
-    def __init__(self, model: ModelNet, codecs: Codecs | None = None) -> None:
-        self.model, self.spec = model, model.spec
+    def __init__(self, model: ModelNet, codecs: Codecs | None = None, cut: bool = False) -> None:
+        self.model, self.spec, self.cut = model, model.spec, cut
+        self.cuts: list[str] = []
         self.codecs = codecs_of(model, codecs)
         head = self.spec.heads.get("embed")
         media = [m for m in self.spec.reads if m != "text"]
@@ -207,9 +225,58 @@ class Desk:
         if codec is None:
             raise ConfigError(f"no codec for {value.modality}; give codecs=Codecs({value.modality}=...)")
         if value.modality == "text":
-            return [Arrays("text", self.codecs.text.encode(value.text, limit=self.codecs.context))]
+            return [Arrays("text", self._ids(value.text))]
+        if isinstance(codec, AudioCodec) and (length_s := sound_length(value)) > codec.frames / 100 + 0.05:
+            self.cuts.append(f"a sound of {length_s:.1f} s is given, and the model hears the first {codec.frames / 100:.4g} s")
         made = codec.encode(value)
         return [self._array(modality, piece) for piece in (made if isinstance(made, list) else [made])]
+
+    @cached_property
+    def _around(self) -> tuple[list[int], list[int]]:
+        """Ids that a tower's texts stand between."""
+        if self.packer.embed is not None or self.codecs.text is None:
+            return [], []
+        first, last = ([self.codecs.text.special(name)] if name else [] for name in (self.codecs.start, self.codecs.stop))
+        return first, last
+
+    def _ids(self, text: str) -> list[int]:
+        """Ids of a text, as many as the model reads."""
+        if not self.cut:
+            return self.codecs.text.encode(text, limit=self.codecs.context)
+        room = self.codecs.context - sum(map(len, self._around))
+        ids = self.codecs.text.encode(text[: (room + 1) * LONGEST_TOKEN])
+        if len(ids) > room:
+            self.cuts.append(f"a text of {len(text):,} characters is given, and the model reads {room} tokens")
+        return ids[:room]
+
+    @contextmanager
+    def item(self, number: int, total: int, truncate: bool | None = None) -> Iterator[None]:
+        """The reading of one item of several: what is wrong with it, or cut of it, is said with its number.
+
+        Args:
+            number, total: of the item, from 1, and of them all.
+            truncate: False refuses what is longer than the model reads.
+
+        Raises:
+            MediaError, ModalityError: as reading it does.
+        """
+        before = len(self.cuts)
+        which = f"item {number} of {total}: " if total > 1 else ""
+        try:
+            yield
+            if truncate is False and len(self.cuts) > before:
+                raise MediaError(f"{self.cuts[before]}; shorten it, or let it be cut (truncate=True)")
+        except (MediaError, ModalityError) as error:
+            raise (type(error)(f"{which}{error}") if which else error) from error
+        self.cuts[before:] = [which + cut for cut in self.cuts[before:]]
+
+    def each(self, items: Iterable[Any], read: Callable[[Any], Any], first: int, total: int, truncate: bool | None = None) -> list[Any]:
+        """What ``read`` makes of each item, as :meth:`item` says; ``first`` is the number of the first."""
+        out = []
+        for number, one in enumerate(items, first):
+            with self.item(number, total, truncate):
+                out.append(read(one))
+        return out
 
     def _array(self, modality: str, piece: Arrays | Patches | torch.Tensor | str) -> Arrays:
         """What a codec gave; a plain text is of the model's own, and may name special tokens."""
@@ -250,25 +317,27 @@ class Desk:
         """A conversation laid out as :meth:`prompt` does, and the answer that is to be learned."""
         return self.packer.answered(self.prompt(messages, "text"), self.codecs.text.encode(answer))
 
-    def tower_batches(self, values: Sequence[Value], items: int = 64, places: int = 4096,
-                      spare: float = 0.1) -> Iterator[tuple[list[int], torch.Tensor]]:
+    def tower_batches(self, values: Sequence[Value], items: int = 64, places: int = 4096, spare: float = 0.1, numbers: Sequence[int] = (),
+                      total: int = 1, truncate: bool | None = None) -> Iterator[tuple[list[int], torch.Tensor]]:
         """Values of one modality, stacked for a tower: which they are, and their batch. Texts go by length, so that little is padding.
 
         Args:
             items: pictures or sounds in a batch.
             places: most ids in a batch of texts; a longer text goes alone.
             spare: largest share of a batch that may be padding.
+            numbers, total, truncate: of the values among all items, as :meth:`item` takes them.
         """
+        def array(index: int) -> Any:
+            with self.item(numbers[index] if numbers else index + 1, total, truncate):
+                return self.arrays(values[index])[0].value
+
         media = [value for value in values if isinstance(value, Media)]
         for start in range(0, len(media), items):
-            some = media[start : start + items]
-            yield list(range(start, start + len(some))), torch.stack([self.arrays(value)[0].value for value in some])
+            some = list(range(start, min(start + items, len(media))))
+            yield some, torch.stack([array(index) for index in some])
         if media or not values:
             return
-        arrays = [self.arrays(value)[0] for value in values]
-        around = [[self.codecs.text.special(name)] if name else [] for name in (self.codecs.start, self.codecs.stop)]
-        room = self.codecs.context - len(around[0]) - len(around[1])
-        rows = [around[0] + list(item.value)[:room] + around[1] for item in arrays]
+        rows = [[*self._around[0], *array(index), *self._around[1]] for index in range(len(values))]
         waiting = sorted(range(len(rows)), key=lambda i: -len(rows[i]))
         while waiting:
             length = self.codecs.context if self.codecs.fixed else max(1, len(rows[waiting[0]]))

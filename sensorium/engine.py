@@ -19,7 +19,7 @@ from sensorium.codecs.clips import FrameStack, load_video
 from sensorium.codecs.text import StreamDecoder
 from sensorium.constrain import Constraint
 from sensorium.denoise import Change, Solver, draw, stream_draw
-from sensorium.desk import Codecs, Desk, Value, codecs_of
+from sensorium.desk import Codecs, Desk, Value, codecs_of, told_of_cuts
 from sensorium.gan import Grow
 from sensorium.generate import Sampling, Stops, continue_text, stream_text
 from sensorium.heads_flow import FrameFlow
@@ -41,31 +41,44 @@ SETS_OFF = 0.9
 
 
 @torch.inference_mode()
-def embed(model: ModelNet, values: Sequence[Value | Sequence[Value]], codecs: Codecs | None = None, chunk: int = 128) -> torch.Tensor:
+def embed(model: ModelNet, values: Sequence[Value | Sequence[Value]], codecs: Codecs | None = None, chunk: int = 128,
+          truncate: bool | None = None) -> torch.Tensor:
     """Points of values in the model's shared space.
 
     Args:
         values: each a text, a picture, or (for models that embed through their decoder) a list of them read together.
+        chunk: values read at once.
+        truncate: what becomes of texts and sounds longer than the model reads. True: their ends are left out; None: the same, with a
+            ``TruncationWarning``; False: refused.
 
     Returns:
         (N, O) float32, length one.
+
+    Raises:
+        MediaError, ModalityError: one of the values cannot be read; says which.
     """
     if "embed" not in model.spec.heads:
         raise ModalityError(f"the model has no shared space (no 'embed' head); it writes {', '.join(model.spec.writes)}")
-    desk = Desk(model, codecs)
+    desk = Desk(model, codecs, cut=True)
     groups = [list(value) if isinstance(value, (list, tuple)) else [value] for value in values]
-    out: list[torch.Tensor] = []
-    if desk.packer.embed is None:
-        return _embed_towers(desk, groups)
+    points = _embed_towers(desk, groups, truncate) if desk.packer.embed is None else _embed_read(desk, groups, chunk, truncate)
+    if truncate is None:
+        told_of_cuts(desk.cuts)
+    return points
+
+
+def _embed_read(desk: Desk, groups: list[list[Value]], chunk: int, truncate: bool | None) -> torch.Tensor:
+    """Each group through the decoder."""
+    model, out = desk.model, []
     for start in range(0, len(groups), chunk):
-        segments = [desk.segment(group) for group in groups[start : start + chunk]]
+        segments = desk.each(groups[start : start + chunk], desk.segment, start + 1, len(groups), truncate)
         batch = desk.packer.pack(segments, alone=True)
         index = [r * batch.token_BT.shape[1] + s.embeds[-1] for r, s in enumerate(segments)]
         out.append(model.embedding(model.read(batch), torch.tensor(index)).float())
     return torch.cat(out) if out else torch.zeros(0, model.spec.heads["embed"].outside)
 
 
-def _embed_towers(desk: Desk, groups: list[list[Value]]) -> torch.Tensor:
+def _embed_towers(desk: Desk, groups: list[list[Value]], truncate: bool | None) -> torch.Tensor:
     """Each modality through its tower, back in the order given."""
     values = [Text(group[0]) if isinstance(group[0], str) else group[0] for group in groups]
     if any(len(group) != 1 for group in groups):
@@ -73,7 +86,8 @@ def _embed_towers(desk: Desk, groups: list[list[Value]]) -> torch.Tensor:
     out: list[torch.Tensor | None] = [None] * len(values)
     for modality in MODALITIES:
         places = [i for i, value in enumerate(values) if value.modality == modality]
-        for some, batch in desk.tower_batches([values[i] for i in places]):
+        batches = desk.tower_batches([values[i] for i in places], numbers=[i + 1 for i in places], total=len(values), truncate=truncate)
+        for some, batch in batches:
             for i, row in zip(some, desk.model.tower(modality, batch).float(), strict=True):
                 out[places[i]] = row
     return torch.stack(out)
@@ -87,9 +101,11 @@ def write_texts(model: ModelNet, prompts: Sequence[Sequence[Value] | Sequence[Me
     out: list[str] = []
     for start in range(0, len(prompts), chunk):
         some = [list(prompt) if any(isinstance(value, Message) for value in prompt) else [user(*prompt)] for prompt in prompts[start : start + chunk]]
-        batch = desk.packer.pack([desk.prompt(_told(desk, messages), "text") for messages in some], alone=True)
+        segments = desk.each(some, lambda messages: desk.prompt(_told(desk, messages), "text"), start + 1, len(prompts))
+        batch = desk.packer.pack(segments, alone=True)
         ids = continue_text(model, batch, Sampling(max_tokens=max_tokens, end=desk.ends))
         out += [desk.codecs.text.decode(row) for row in ids]
+    told_of_cuts(desk.cuts)
     return out
 
 
@@ -160,7 +176,8 @@ def _draw_many(model: ModelNet, prompts: Sequence[Sequence[Value]], want: str, s
         if "prompt" in model.fuse:
             batch = prompted(model, desk.codecs, [_words(prompt) for prompt in some], want)
         else:
-            batch = desk.packer.pack([desk.segment(prompt, want) for prompt in _in_words(desk, some)], alone=True)
+            segments = desk.each(_in_words(desk, some), lambda prompt: desk.segment(prompt, want), start + 1, len(prompts))
+            batch = desk.packer.pack(segments, alone=True)
         made = _best_drawn(desk, batch, replace(solver, seed=solver.seed + start), want, best_of)
         for number, one in enumerate(pixels_of(model, made), start=solver.seed + start):
             info = _made_by(model, seed=number, steps=solver.steps, guidance=solver.guidance, **({"best_of": best_of} if best_of > 1 else {}))
@@ -263,6 +280,7 @@ def stream(model: ModelNet, request: Request, codecs: Codecs | None = None) -> I
         else:
             messages = _told(desk, request.messages) if want == "text" else _drawable(desk, request.messages)
             batch = desk.packer.pack([desk.prompt(messages, want)], alone=True)
+            told_of_cuts(desk.cuts)
         yield from _text(desk, batch, request) if want == "text" else _drawn(desk, batch, request, want, change)
 
 
@@ -281,18 +299,24 @@ def sampling_of(desk: Desk, request: Request, length: int) -> Sampling:
                     min_p=request.min_p, repetition=request.repetition, end=desk.ends, seed=request.seed)
 
 
-def constraints_of(desk: Desk, request: Request) -> list[Constraint]:
-    """What keeps a request's text to its schema, if it has one; a string may take half of the longest answer."""
-    return [Constraint(request.schema, desk.codecs.text, desk.ends, longest=max(2 * request.max_tokens, 16))] if request.schema is not None else []
+def constraints_of(desk: Desk, request: Request, sampling: Sampling) -> list[Constraint]:
+    """What keeps a request's text to its schema, if it has one, and whole within the tokens there are; a string may take half of the longest answer.
+
+    Raises:
+        ConfigError: as ``Constraint``.
+    """
+    if request.schema is None:
+        return []
+    return [Constraint(request.schema, desk.codecs.text, desk.ends, max(2 * request.max_tokens, 16), sampling.max_tokens)]
 
 
 def tell(desk: Desk, tokens: Iterable[torch.Tensor], request: Request, constraints: Sequence[Constraint] = ()) -> Iterator[Delta]:
     """Chosen tokens as pieces of text, and the whole at the end.
 
-    Raises:
-        ConfigError: with a schema, when the answer was cut before it was whole.
+    What keeps to a schema ends where the schema does: texts that should stop it are not looked for in it, and a note says so.
     """
     decoder, stops, pieces, done = StreamDecoder(desk.codecs.text), Stops(request.stop), [], 0
+    stops = Stops(()) if constraints else stops
     for done, token_B in enumerate(tokens, start=1):
         pieces.append(stops.push(decoder.push(int(token_B[0]))))
         if pieces[-1]:
@@ -303,15 +327,17 @@ def tell(desk: Desk, tokens: Iterable[torch.Tensor], request: Request, constrain
         pieces.append(stops.push(decoder.finish()) + stops.finish())
         if pieces[-1]:
             yield Delta("text", pieces[-1], done, request.max_tokens)
-    if constraints and not constraints[0].whole:
-        raise ConfigError(f"the answer was cut after {done} tokens, before it was whole by its schema; raise max_tokens, or bound the schema's "
-                          "lists and strings (maxItems, maxLength)")
-    yield Delta("part", Text("".join(pieces)), done, done)
+    whole = "".join(pieces)
+    passed = [text for text in request.stop if constraints and text in whole]
+    if passed:
+        yield Delta("note", f"the answer holds {passed[0]!r}, which should stop it, and went on to the end of its schema")
+    yield Delta("part", Text(whole), done, done)
 
 
 def _text(desk: Desk, batch: Batch, request: Request) -> Iterator[Delta]:
-    constraints = constraints_of(desk, request)
-    tokens = stream_text(desk.model, batch, sampling_of(desk, request, batch.token_BT.shape[1]), constraints)
+    sampling = sampling_of(desk, request, batch.token_BT.shape[1])
+    constraints = constraints_of(desk, request, sampling)
+    tokens = stream_text(desk.model, batch, sampling, constraints)
     return tell(desk, tokens, request, constraints)
 
 

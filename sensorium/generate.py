@@ -155,19 +155,16 @@ def stream_ids(reader: Reader, token_BT: torch.Tensor, sampling: Sampling, lengt
         alive_B &= ~torch.isin(token_B, ends)
         if not alive_B.any():
             return
+        running = [row for row in range(len(constraints)) if alive_B[row]]
+        for row in running:
+            token_B[row] = constraints[row].accept(int(token_B[row]))
+        ended = [constraints[row].done for row in running]
         if said_BV is not None:
             said_BV[torch.arange(len(token_B)), token_B] = True
-        ended = [_took(constraint, token) for constraint, token, on in zip(constraints, token_B.tolist(), alive_B.tolist(), strict=False) if on]
         yield torch.where(alive_B, token_B, -1)
         if count + 1 == sampling.max_tokens or ended and all(ended):
             return
         logits_BV = reader.extend(token_B[:, None], None if alive_B.all() else alive_B.long())
-
-
-def _took(constraint: Constraint, token: int) -> bool:
-    """Tell a constraint what was chosen; says whether nothing can follow."""
-    constraint.accept(token)
-    return constraint.done
 
 
 def _real(token_BT: torch.Tensor, length_B: torch.Tensor | None) -> torch.Tensor:

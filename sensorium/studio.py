@@ -14,7 +14,7 @@ import torch
 from torch.nn import functional as F
 
 from sensorium.denoise import Change
-from sensorium.desk import Codecs
+from sensorium.desk import Codecs, told_of_cuts
 from sensorium.model import ModelNet
 from sensorium.types import Batch, ConfigError, Image, Written
 
@@ -25,17 +25,18 @@ def prompted(model: ModelNet, codecs: Codecs, texts: Sequence[str], want: str) -
     """A batch with these prompts for all towers, and room for what is drawn of each.
 
     Args:
-        texts: one a medium; what is longer than a tower reads is cut.
+        texts: one a medium; of what is longer than a tower reads the end is left out, with a ``TruncationWarning``.
         want: "image" or "video".
 
     Raises:
         ConfigError: no tokenizer for one of the towers.
     """
-    media = {}
+    media, cuts = {}, []
     for tower, empty in model.spec.fuse["prompt"].empty.items():
         if tower not in codecs.towers:
             raise ConfigError(f"no tokenizer for what the tower {tower!r} reads; give codecs=Codecs(towers={{{tower!r}: ...}})")
-        media[tower] = torch.tensor([_row(codecs.towers[tower], text, empty) for text in texts])
+        media[tower] = torch.tensor([_row(codecs.towers[tower], text, empty, tower, cuts) for text in texts])
+    told_of_cuts(cuts)
     head, rows = model.spec.heads[want], torch.arange(len(texts))
     sides = (head.size, head.size) if want == "image" else (head.frames, head.height, head.wide)
     none = torch.full_like(rows, -1)
@@ -43,10 +44,13 @@ def prompted(model: ModelNet, codecs: Codecs, texts: Sequence[str], want: str) -
                  samples=len(texts))
 
 
-def _row(tokenizer: Any, text: str, empty: tuple[int, ...]) -> list[int]:
-    """Ids of a prompt between the tower's own marks, filled up as the empty prompt is."""
+def _row(tokenizer: Any, text: str, empty: tuple[int, ...], tower: str, cuts: list[str]) -> list[int]:
+    """Ids of a prompt between the tower's own marks, filled up as the empty prompt is; ``cuts`` is told of what does not fit."""
     first, last = ([tokenizer.special(name)] if name else [] for name in tokenizer.around)
-    row = first + tokenizer.encode(text)[: len(empty) - len(first) - len(last)] + last
+    ids, room = tokenizer.encode(text), len(empty) - len(first) - len(last)
+    if len(ids) > room:
+        cuts.append(f"the prompt has {len(ids)} tokens, and its tower {tower!r} reads {room}")
+    row = first + ids[:room] + last
     return row + list(empty[len(row) :])
 
 

@@ -92,8 +92,8 @@ def test_what_a_model_cannot_do_is_refused_by_name(model: sn.ModelNet) -> None:
         sn.respond(model, sn.Request([]))
     with pytest.raises(sn.ConfigError, match="built, not loaded"):
         sn.embed(toy_nano().build(), ["a dog"])
-    with pytest.raises(sn.MediaError, match="at most 32"):
-        sn.embed(model, ["word " * 500])
+    with pytest.raises(sn.MediaError, match="reads 32 tokens; shorten it"):
+        sn.embed(model, ["word " * 500], truncate=False)
 
 
 def test_a_model_loaded_again_reads_its_codecs_again(tmp_path: Path) -> None:
@@ -210,15 +210,19 @@ def test_settings_of_a_request_reach_the_choice() -> None:
     assert len({text, greedy, *(sn.respond(model, replace(request, **change), codecs).text for change in ({"seed": 4}, {"repetition": 2.0}))}) == 4
 
 
-def test_an_answer_keeps_to_a_schema_or_says_that_it_was_cut() -> None:
+def test_an_answer_keeps_to_a_schema_and_is_whole() -> None:
     model, codecs = chats.speaker()
     schema = {"type": "object", "properties": {"name": {"type": "string", "maxLength": 20}, "legs": {"enum": [2, 4]}}, "required": ["name", "legs"]}
     request = sn.Request([sn.user("Hi")], max_tokens=80, schema=schema, temperature=1.0)
     for seed in range(4):
         found = json.loads(sn.respond(model, replace(request, seed=seed), codecs).text)
         assert set(found) == {"name", "legs"} and found["legs"] in (2, 4)
-    with pytest.raises(sn.ConfigError, match="cut after 5 tokens.*raise max_tokens"):
+        assert json.loads(sn.respond(model, replace(request, seed=seed, max_tokens=44), codecs).text)["legs"] in (2, 4)
+    with pytest.raises(sn.ConfigError, match="takes 43 tokens, and the answer may have 5; raise max_tokens"):
         sn.respond(model, replace(request, max_tokens=5), codecs)
+    deltas = list(sn.stream(model, replace(request, stop=["legs"]), codecs))
+    assert json.loads(deltas[-1].value.text) and [delta.value for delta in deltas if delta.kind == "note"] == [
+        "the answer holds 'legs', which should stop it, and went on to the end of its schema"]
     with pytest.raises(sn.ConfigError, match="schema"):
         sn.respond(model, replace(request, schema={"type": "wibble"}), codecs)
 
@@ -245,8 +249,12 @@ def test_a_published_sentence_model_embeds_as_transformers_does(tmp_path: Path) 
         with torch.no_grad():
             wanted = theirs(ids).last_hidden_state[0].mean(0)
         torch.testing.assert_close(row, wanted / wanted.norm(), atol=1e-5, rtol=0)
-    with pytest.raises(sn.MediaError, match="at most 40"):
-        sn.embed(model, ["capital " * 41])
+    with pytest.raises(sn.MediaError, match="reads 38 tokens"):
+        sn.embed(model, ["capital " * 41], truncate=False)
+    long = tokenizer(["capital " * 60], truncation=True, max_length=40, return_tensors="pt")  # its end is left out as theirs is
+    with torch.no_grad():
+        wanted = theirs(long["input_ids"]).last_hidden_state[0].mean(0)
+    torch.testing.assert_close(sn.embed(model, ["capital " * 60], truncate=True)[0], wanted / wanted.norm(), atol=1e-5, rtol=0)
 
 
 @pytest.mark.skipif(not ready("minilm-l6"), reason="wants the weights of minilm-l6")

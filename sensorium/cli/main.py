@@ -6,6 +6,7 @@ Everything a person can get wrong (a missing file, a broken picture, an unknown 
 from __future__ import annotations
 
 import sys
+import warnings
 
 import typer
 from rich.markup import escape
@@ -31,8 +32,17 @@ app.command()(learn.matrix)
 app.command()(learn.demo)
 
 
+def _shown(message: Warning | str, category: type[Warning], filename: str, lineno: int, file: object = None, line: str | None = None) -> None:
+    """A warning as a line on the error stream: ours as a sentence, others with where they come from."""
+    from sensorium.desk import TruncationWarning
+
+    text = str(message) if issubclass(category, TruncationWarning) else warnings.formatwarning(message, category, filename, lineno, line).strip()
+    err.print(f"[dim]{escape(text)}[/]", highlight=False, soft_wrap=True)
+
+
 def main() -> None:
     """Entry point: our own errors are shown without a traceback, with exit code 2; a stopped pipe or Ctrl-C is quiet."""
+    warnings.showwarning = _shown
     try:
         app()
     except ValueError as error:
