@@ -38,6 +38,8 @@ _PAUSES_S = {".!?。！？": 0.45, "…—": 0.3, ",;:，；：、)）": 0.16}  
 _JOINED_S = 0.05  # between pieces of one clause
 _LEVEL, _LOUDEST = 0.1, 0.95  # root mean square of what is spoken, and the largest sample
 _LOADING = threading.Lock()
+_TYPES = {"tensor(int64)": np.dtype(np.int64), "tensor(int32)": np.dtype(np.int32), "tensor(float)": np.dtype(np.float32),
+          "tensor(float16)": np.dtype(np.float16), "tensor(double)": np.dtype(np.float64)}
 _FRAME_S, _QUIET, _LEAD_S, _TAIL_S = 0.01, 0.02, 0.03, 0.06
 
 
@@ -117,8 +119,15 @@ class Speaker:
         return self._speak(pieces, chosen, speed)
 
     def _speak(self, pieces: Iterable[str], chosen: Voice | None, speed: float) -> Iterator[Audio]:
+        loading = threading.Thread(target=self._engine.prepare)  # while the first sentence is being written
+        loading.start()
+        try:
+            yield from self._said(pieces, chosen, speed)
+        finally:
+            loading.join()  # a process that ends under a library which is still loading is aborted
+
+    def _said(self, pieces: Iterable[str], chosen: Voice | None, speed: float) -> Iterator[Audio]:
         first, seen = True, ""
-        threading.Thread(target=self._engine.prepare, daemon=True).start()  # the model loads while the first sentence is being written
         for sentence in sentences(pieces):
             seen = seen or sentence
             said = plain(sentence)
@@ -172,8 +181,11 @@ class _Kokoro:
         number = ids(self._phonemes(words, voice))[:MOST]
         session, inputs = _open_session(self.folder / "model.onnx", torch.get_num_threads())
         style = _style(self.folder / "voices" / f"{voice.name}.bin")
-        values = (np.array([[0, *number, 0]], dtype=np.int64), style[len(number) - 1], np.array([speed], dtype=np.float32))
-        return torch.from_numpy(np.asarray(session.run(None, dict(zip(inputs, values)))[0], dtype=np.float32).reshape(-1).copy())
+        given = (np.array([[0, *number, 0]]), style[len(number) - 1], np.array([speed]))
+        values = {name: value.astype(kind) for (name, kind), value in zip(inputs.items(), given, strict=True)}
+        if float(values["speed"][0]) != np.float32(speed):
+            raise ConfigError(f"this Kokoro takes whole speeds alone, and was given {speed}; take 1 or 2, or fetch another: sensorium pull {KOKORO}")
+        return torch.from_numpy(np.asarray(session.run(None, values)[0], dtype=np.float32).reshape(-1).copy())
 
 
 class _Espeak:
@@ -232,8 +244,11 @@ def join(pieces: Iterable[Audio]) -> Audio:
 
 
 @lru_cache(maxsize=2)
-def _session(path: Path, threads: int) -> tuple[Any, list[str]]:
-    """The loaded model, and the names of its inputs in the order phonemes, style, speed (the first one's name differs between exports)."""
+def _session(path: Path, threads: int) -> tuple[Any, dict[str, np.dtype]]:
+    """The loaded model, and the types of its inputs by name in the order phonemes, style, speed.
+
+    The first one's name differs between exports, and so do types: some take the speed as int32.
+    """
     try:
         import onnxruntime
     except ImportError as error:
@@ -246,13 +261,14 @@ def _session(path: Path, threads: int) -> tuple[Any, list[str]]:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # noqa: BLE001 (the library's errors have no other parent)
         raise CheckpointError(f"{path} is not an ONNX model that can be read ({str(error)[:80]}); fetch it again: sensorium pull {KOKORO}") from error
-    names = [value.name for value in session.get_inputs()]
-    if len(names) != 3 or names[1:] != ["style", "speed"]:
-        raise CheckpointError(f"{path} has the inputs {', '.join(names)}, wanted phonemes, style and speed; fetch it again: sensorium pull {KOKORO}")
-    return session, names
+    types = {value.name: _TYPES.get(value.type) for value in session.get_inputs()}
+    if len(types) != 3 or list(types)[1:] != ["style", "speed"] or None in types.values():
+        inputs = ", ".join(f"{value.name} ({value.type})" for value in session.get_inputs())
+        raise CheckpointError(f"{path} has the inputs {inputs}, wanted phonemes, style and speed in numbers; fetch it again: sensorium pull {KOKORO}")
+    return session, types
 
 
-def _open_session(path: Path, threads: int) -> tuple[Any, list[str]]:
+def _open_session(path: Path, threads: int) -> tuple[Any, dict[str, np.dtype]]:
     with _LOADING:
         return _session(path, threads)
 

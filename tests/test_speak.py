@@ -6,6 +6,7 @@ import importlib.util
 import re
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -317,6 +318,82 @@ def test_a_torn_model_or_voice_is_refused(tmp_path: Path) -> None:
     (tmp_path / "torn.bin").write_bytes(b"\0" * 1000)
     with pytest.raises(sn.ConfigError, match="is not a voice"):
         speak._style(tmp_path / "torn.bin")
+
+
+class _Loads(_Beeps):
+    """A voice whose model takes a while to load."""
+
+    loaded = False
+
+    def prepare(self) -> None:
+        time.sleep(0.2)
+        self.loaded = True
+
+
+def test_nothing_ends_while_the_voice_still_loads() -> None:
+    """Neither with nothing to say, nor when who listens stops, nor when the text breaks off: a process that then ended would be aborted."""
+    for how in ("nothing", "stopped", "broken"):
+        engine = _Loads()
+        if how == "nothing":
+            with pytest.raises(sn.MediaError, match="nothing to say"):
+                list(Speaker(engine).speak("..."))
+        elif how == "stopped":
+            sound = Speaker(engine).speak("One sentence. And another.")
+            next(sound)
+            sound.close()
+        else:
+            def broken() -> Iterator[str]:
+                yield "One"
+                raise ZeroDivisionError
+
+            with pytest.raises(ZeroDivisionError):
+                list(Speaker(engine).speak_stream(broken()))
+        assert engine.loaded, how
+
+
+def _field(number: int, value: int | str | bytes) -> bytes:
+    """A protobuf field: a number below 128, or bytes shorter than that."""
+    if isinstance(value, int):
+        return bytes([*([number << 3] if number < 16 else [(number << 3) & 127 | 128, number >> 4]), value])
+    value = value.encode() if isinstance(value, str) else value
+    return bytes([number << 3 | 2, *([len(value)] if len(value) < 128 else [len(value) & 127 | 128, len(value) >> 7])]) + value
+
+
+def tiny_onnx(speed: int, names: tuple[str, str, str] = ("input_ids", "style", "speed")) -> bytes:
+    """An ONNX model with Kokoro's inputs, the speed of element type ``speed`` (1 float, 6 int32): it says style times speed."""
+    def tensor(name: str, kind: int, *sides: str | int) -> bytes:
+        shape = b"".join(_field(1, _field(1, side) if isinstance(side, int) else _field(2, side)) for side in sides)
+        return _field(1, name) + _field(2, _field(1, _field(1, kind) + _field(2, shape)))
+
+    cast = _field(1, names[2]) + _field(2, "fast") + _field(4, "Cast") + _field(5, _field(1, "to") + _field(3, 1) + _field(20, 2))
+    times = _field(1, names[1]) + _field(1, "fast") + _field(2, "wave") + _field(4, "Mul")
+    inputs = tensor(names[0], 7, 1, "n"), tensor(names[1], 1, 1, "w"), tensor(names[2], speed, 1)
+    graph = _field(1, cast) + _field(1, times) + _field(2, "g") + b"".join(_field(11, one) for one in inputs) + _field(12, tensor("wave", 1, 1, "w"))
+    return _field(1, 8) + _field(7, graph) + _field(8, _field(2, 13))
+
+
+def test_each_export_of_kokoro_gets_the_types_that_it_asks_for(tmp_path: Path) -> None:
+    """onnx-community's takes the speed as float, kokoro-onnx's newer one as int32."""
+    pytest.importorskip("onnxruntime")
+    style = torch.arange(MOST * 256, dtype=torch.float32)
+    for kind in (1, 6):
+        folder = tmp_path / str(kind)
+        (folder / "voices").mkdir(parents=True)
+        (folder / "voices" / "af_heart.bin").write_bytes(style.numpy().tobytes())
+        (folder / "model.onnx").write_bytes(tiny_onnx(kind))
+        engine = open_speaker(folder)._engine
+        number = engine.measure("Hello.", engine.voices[0])
+        for speed in (1.0, 2.0, *((1.5,) if kind == 1 else ())):
+            said = engine.say("Hello.", engine.voices[0], speed)
+            assert any(torch.equal(said, style.reshape(MOST, 256)[n - 1] * speed) for n in range(number, number + 3))
+        if kind == 6:
+            with pytest.raises(sn.ConfigError, match="whole speeds alone, and was given 1.5"):
+                engine.say("Hello.", engine.voices[0], 1.5)
+    (tmp_path / "1" / "model.onnx").write_bytes(tiny_onnx(8))
+    speak._session.cache_clear()
+    with pytest.raises(sn.CheckpointError, match=r"speed \(tensor\(string\)\), wanted|not an ONNX model"):
+        engine = open_speaker(tmp_path / "1")._engine
+        engine.say("Hello.", engine.voices[0], 1.0)
 
 
 @pytest.mark.slow
