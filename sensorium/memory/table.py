@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 import sensorium as sn
+from sensorium.codecs.pictures import ENDINGS
 
 __all__ = ["Added", "Found", "Memory", "pictures_in"]
 
-ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm")
 TABLE = "pictures"
 
 
