@@ -23,7 +23,7 @@ from sensorium.codecs.containers import avif_profile, inner_sizes, is_heic, is_j
 from sensorium.codecs.depths import eight_bits
 from sensorium.types import ConfigError, MediaError
 
-__all__ = ["ENDINGS", "FORMATS", "MAX_BYTES", "MAX_PIXELS", "MAX_SIDE", "on_paper", "open_picture", "read_bytes", "read_head", "rgb"]
+__all__ = ["ENDINGS", "FORMATS", "MAX_BYTES", "MAX_PIXELS", "MAX_SIDE", "on_paper", "open_picture", "profile_of", "read_bytes", "read_head", "rgb"]
 
 # As Pillow names them; HEIC, JPEG XL and Targa (which has no mark) are told apart here.
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000", "ICO", "CUR", "ICNS", "QOI", "DDS")
@@ -64,7 +64,9 @@ def open_picture(source: str | Path | bytes, max_pixels: int = MAX_PIXELS) -> Pi
                 picture.seek(1)
             picture.load()
             _check_size(name, picture.size, max_pixels)  # of icons, the file inside has a size of its own
-            return rgb(picture, _profile(picture, data))
+            profile = profile_of(picture, data)
+            # Pillow turns TIFF by itself
+            return rgb(picture if isinstance(picture, TiffImagePlugin.TiffImageFile) else _upright(picture), profile)
         except (*BROKEN, *BOMBS) as error:
             if isinstance(error, MediaError):
                 raise
@@ -222,7 +224,7 @@ def _scale_key(picture: Pillow.Image, bits: int) -> None:
         picture.info["transparency"] = tuple(value >> 8 for value in key)
 
 
-def _profile(picture: Pillow.Image, data: bytes) -> bytes | None:
+def profile_of(picture: Pillow.Image, data: bytes) -> bytes | None:
     """The ICC profile that a file holds, or the one that its code numbers stand for."""
     held = picture.info.get("icc_profile")
     if picture.format == "PNG":
@@ -234,13 +236,11 @@ def _profile(picture: Pillow.Image, data: bytes) -> bytes | None:
 
 
 def rgb(picture: Pillow.Image, profile: bytes | None = None) -> Pillow.Image:
-    """A decoded picture of any of Pillow's modes -> upright, in sRGB: "RGB", or "RGBA" where the file holds transparency.
+    """A decoded picture of any of Pillow's modes, as it lies -> in sRGB: "RGB", or "RGBA" where the file holds transparency.
 
     Args:
         profile: ICC, of the picture's colours; None is sRGB.
     """
-    if not isinstance(picture, TiffImagePlugin.TiffImageFile):  # Pillow turns TIFF by itself
-        picture = _upright(picture)
     key = picture.info.get("transparency")
     picture = eight_bits(picture, key if isinstance(key, int) else None)
     if picture.mode not in ("LA", "La", "PA", "RGBA", "RGBa") and "transparency" not in picture.info:

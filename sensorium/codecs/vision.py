@@ -20,12 +20,13 @@ import torch
 from PIL import Image as Pillow
 from PIL import ImageChops, ImageSequence, PngImagePlugin
 
-from sensorium.codecs.pictures import BOMBS, BROKEN, FORMATS, MAX_PIXELS, MAX_SIDE, on_paper, open_picture, read_bytes, read_head, rgb
+from sensorium.codecs.pictures import BOMBS, BROKEN, FORMATS, MAX_BYTES, MAX_PIXELS, MAX_SIDE, on_paper, open_picture, read_head, rgb
+from sensorium.codecs.pictures import read_bytes as _bytes
 from sensorium.files import read_note, write_file
 from sensorium.spec import Spec
 from sensorium.types import Image, MediaError
 
-__all__ = ["load_image", "load_mask", "MAX_SIDE", "note_options", "read_animation", "read_info", "save_image", "VisionCodec"]
+__all__ = ["load_image", "load_mask", "MAX_BYTES", "MAX_SIDE", "note_options", "read_animation", "read_info", "save_image", "VisionCodec"]
 
 NOTE = "sensorium"
 
@@ -69,7 +70,7 @@ def _open(source: str | Path | bytes, background: tuple[int, ...], max_pixels: i
 
 
 def _rgb(picture: Pillow.Image, background: tuple[int, ...]) -> Pillow.Image:
-    """8-bit sRGB on paper, from any mode Pillow decodes to."""
+    """8-bit sRGB on paper, as it lies, from any mode Pillow decodes to."""
     return on_paper(rgb(picture, picture.info.get("icc_profile")), background)
 
 
@@ -79,7 +80,7 @@ def read_animation(source: str | Path | bytes) -> tuple[Iterator[Pillow.Image], 
     Raises:
         MediaError: as :func:`load_image`.
     """
-    name, data = read_bytes(source)
+    name, data = _bytes(source)
     _open(data, (255, 255, 255), MAX_PIXELS // 4)  # the first frame, with all that is checked of a picture
     try:
         picture = Pillow.open(io.BytesIO(data), formats=FORMATS)
@@ -157,7 +158,7 @@ def note_options(kind: str, info: dict[str, Any]) -> dict[str, Any]:
 
 def read_info(path: str | Path) -> dict[str, Any]:
     """What made a picture, as :func:`save_image` wrote it; {} if it says nothing."""
-    name, data = read_bytes(path)
+    name, data = _bytes(path)
     with read_head(name, data, notes=True) as picture:
         try:
             comment = picture.info.get("comment", b"")

@@ -344,7 +344,7 @@ QUARTERS = np.array([0, 0.25, 0.5, 1], "<f4")
 
 
 def test_float_tiff() -> None:
-    """A TIFF of floats: white is the range that the file states, else the first of 1, 255 and 65535 that holds 99 % of them; no number is black."""
+    """A TIFF of floats: white is the range that the file states, else the first of 1, 255 and 65535 that holds 99 % of them; what is not a number is black."""
     ramp = np.linspace(0, 1, 256, dtype="<f4")
     data = tiff(np.tile(ramp, 64).tobytes(), 256, 64, (32,), FLOAT)
     assert greys(data) == list(range(256))
@@ -558,6 +558,24 @@ def test_masks() -> None:
         assert seen.shape == (1, 64, 96) and (seen[:, :, :48] == 1).all() and (seen[:, :, 48:] == 0).all(), mask.mode
     codec = sn.VisionCodec(size=32, fit="squash")
     assert (codec.mask(sn.Image(bytes_of(half, "PNG")))[0, 16] > 0.5).tolist() == [True] * 16 + [False] * 16
+
+
+# ---- given by name ----
+
+
+@pytest.mark.parametrize("ending", [".avif", ".heic", ".heif", ".jxl", ".jp2", ".tga", ".ico", ".mpo", ".jfif", ".pfm", ".qoi", ".TIF"])
+def test_named_pictures(tmp_path: Path, ending: str) -> None:
+    """A file's name that ends in .avif, .heic, .jxl, .jp2, .tga, .ico, .mpo and the like: a picture, whether it is there or not; `index` finds it."""
+    from sensorium.cli.shared import value
+    from sensorium.memory.table import pictures_in
+
+    path = tmp_path / f"a{ending}"
+    given = value(str(path))
+    assert isinstance(given, sn.Image)
+    with pytest.raises(MediaError, match="missing"):
+        load_image(given)
+    path.write_bytes(b"x")
+    assert pictures_in(tmp_path) == [path]
 
 
 # ---- written ----
