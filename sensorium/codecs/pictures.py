@@ -56,21 +56,20 @@ def open_picture(source: str | Path | bytes, max_pixels: int = MAX_PIXELS) -> Pi
         ConfigError: the library that decodes such files is not installed.
     """
     name, data = read_bytes(source)
-    with _strict():
-        picture = read_head(name, data, max_pixels)
-        size = f"{picture.width} x {picture.height}"
-        try:
+    picture = read_head(name, data, max_pixels)
+    size = f"{picture.width} x {picture.height}"
+    try:
+        with _strict():
             if picture.info.get("default_image"):  # of an animated PNG: a picture for programs that show no animations
                 picture.seek(1)
             picture.load()
             _check_size(name, picture.size, max_pixels)  # of icons, the file inside has a size of its own
-            profile = profile_of(picture, data)
-            # Pillow turns TIFF by itself
-            return rgb(picture if isinstance(picture, TiffImagePlugin.TiffImageFile) else _upright(picture), profile)
-        except (*BROKEN, *BOMBS) as error:
-            if isinstance(error, MediaError):
-                raise
-            raise MediaError(f"{name} is broken or cut short: it says {size} pixels but they cannot all be read") from error
+            upright = picture if picture.format == "TIFF" else _upright(picture)  # Pillow turns TIFF by itself
+            return rgb(upright, profile_of(picture, data))
+    except MediaError:
+        raise
+    except (*BROKEN, *BOMBS) as error:
+        raise MediaError(f"{name} is broken or cut short: it says {size} pixels but they cannot all be read") from error
 
 
 @contextmanager
@@ -119,10 +118,14 @@ def read_head(name: str, data: bytes, max_pixels: int = MAX_PIXELS, notes: bool 
     """
     for size in inner_sizes(data):  # Pillow decodes an icon as it opens it
         _check_size(name, size, max_pixels)
+    if is_jxl(data):
+        return _jxl(name, data, max_pixels)
     try:
-        if is_jxl(data):
-            return _jxl(name, data, max_pixels)
-        picture = _heic(data) if is_heic(data) else Pillow.open(io.BytesIO(tidy_png(data, notes)), formats=("TGA",) if is_tga(data) else FORMATS)
+        with _strict():
+            kinds = ("TGA",) if is_tga(data) else FORMATS
+            picture = _heic(data) if is_heic(data) else Pillow.open(io.BytesIO(tidy_png(data, notes)), formats=kinds)
+            if isinstance(picture, TiffImagePlugin.TiffImageFile):
+                _whole_page(name, picture)
     except BOMBS as error:
         raise MediaError(f"{name} has far more pixels than the {max_pixels / 1e6:.0f} million that are read; make it smaller") from error
     except (ConfigError, MediaError):
@@ -130,8 +133,6 @@ def read_head(name: str, data: bytes, max_pixels: int = MAX_PIXELS, notes: bool 
     except BROKEN as error:
         raise MediaError(f"{name} {unread(data) or _samples(data) or f'is not a picture that can be read; wanted {WANTED}'}") from error
     _check_size(name, picture.size, max_pixels)
-    if isinstance(picture, TiffImagePlugin.TiffImageFile):
-        _whole_page(name, picture, max_pixels)
     if picture.format == "PNG":
         _scale_key(picture, data[24])
     return picture
@@ -149,11 +150,12 @@ def _samples(data: bytes) -> str:
     if data[:4] not in (b"II*\0", b"MM\0*"):
         return ""
     try:
-        tags = TiffImagePlugin.ImageFileDirectory_v2(data[:8])
-        file = io.BytesIO(data)
-        file.seek(tags.next)
-        tags.load(file)
-        bits, kind = tags[BITS], {1: "whole", 2: "signed", 3: "floating-point"}.get(tags.get(FORMAT, (1,))[0], "other")
+        with _strict():
+            tags = TiffImagePlugin.ImageFileDirectory_v2(data[:8])
+            file = io.BytesIO(data)
+            file.seek(tags.next)
+            tags.load(file)
+            bits, kind = tags[BITS], {1: "whole", 2: "signed", 3: "floating-point"}.get(tags.get(FORMAT, (1,))[0], "other")
     except BROKEN:
         return ""
     return f"is a TIFF of {len(bits)} {kind} samples of {max(bits)} bits a pixel, which are not read; save it with 8 or 16 bits"
@@ -195,7 +197,7 @@ def _jxl(name: str, data: bytes, max_pixels: int) -> Pillow.Image:
     return picture
 
 
-def _whole_page(name: str, picture: TiffImagePlugin.TiffImageFile, max_pixels: int) -> None:
+def _whole_page(name: str, picture: TiffImagePlugin.TiffImageFile) -> None:
     """Turn to the first page of a TIFF that is not the small copy of another, as a viewer does."""
     if picture.tag_v2.get(PLANES) == 2 and max(picture.tag_v2.get(BITS, (1,))) > 8:  # Pillow 13.0.0 reads them as if they stood pixel by pixel
         raise MediaError(f"{name} has samples of {max(picture.tag_v2[BITS])} bits in planes, which are not read; save it with 8, or pixel by pixel")
@@ -212,7 +214,6 @@ def _whole_page(name: str, picture: TiffImagePlugin.TiffImageFile, max_pixels: i
                                  "TIFF") from None
             picture.seek(0)
             break
-    _check_size(name, picture.size, max_pixels)
 
 
 def _scale_key(picture: Pillow.Image, bits: int) -> None:
@@ -252,6 +253,8 @@ def rgb(picture: Pillow.Image, profile: bytes | None = None) -> Pillow.Image:
 
 
 def _upright(picture: Pillow.Image) -> Pillow.Image:
+    if picture.format == "AVIF":
+        picture.info.pop("xmp", None)  # its boxes say all, and Pillow would ask the note
     try:
         return ImageOps.exif_transpose(picture)
     except BROKEN:  # notes that are broken do not hide the picture

@@ -108,6 +108,14 @@ def test_deep_grey_lies_too() -> None:
     assert found(data)[:, 0, 0].tolist() == [0, 255]
 
 
+def test_turned_notes_of_avif() -> None:
+    """An AVIF whose EXIF or XMP says that it lies, and no box of it does: as it is stored, as the standard (MIAF) wants."""
+    picture = Pillow.fromarray(GREEN_RED_BLUE)
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+    data = bytes_of(picture, "AVIF", quality=100, subsampling="4:4:4", xmp=xmp)
+    assert np.abs(found(data) - GREEN_RED_BLUE).mean() < 3
+
+
 @pytest.mark.parametrize("note", [b"junk", b"MM\0*\0\0\0\x08\0\x09junk"])
 def test_broken_exif(note: bytes) -> None:
     """Broken EXIF in a PNG, JPEG or WebP: the picture is read as it is stored."""
@@ -344,7 +352,8 @@ QUARTERS = np.array([0, 0.25, 0.5, 1], "<f4")
 
 
 def test_float_tiff() -> None:
-    """A TIFF of floats: white is the range that the file states, else the first of 1, 255 and 65535 that holds 99 % of them; what is not a number is black."""
+    """A TIFF of floats: white is the range that the file states, else the first of 1, 255 and 65535 that holds 99 % of them; what is not a
+    number is black."""
     ramp = np.linspace(0, 1, 256, dtype="<f4")
     data = tiff(np.tile(ramp, 64).tobytes(), 256, 64, (32,), FLOAT)
     assert greys(data) == list(range(256))
