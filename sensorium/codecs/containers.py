@@ -1,7 +1,7 @@
 """Containers: what the bytes of a picture file say before any library decodes it.
 
     PNG  -> chunks: those that change nothing seen are left out; colours that no ICC profile gives -> a made one
-    AVIF -> boxes: the code numbers of the primary picture's colours
+    AVIF -> boxes: the code numbers of the primary picture's colours; JPEG 2000 -> boxes: its ICC profile
     rest -> the kind that is not read as a picture, in words, and what to do
 """
 
@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 from sensorium.codecs.colours import D65, SRGB_PRIMARIES, coded_profile, made_profile
 
-__all__ = ["avif_profile", "inner_sizes", "is_heic", "is_jxl", "is_tga", "png_profile", "tidy_png", "unread"]
+__all__ = ["avif_profile", "inner_sizes", "is_heic", "is_jxl", "is_tga", "jp2_profile", "png_profile", "tidy_png", "unread"]
 
 PNG_MARK = b"\x89PNG\r\n\x1a\n"
 SEEN = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"acTL", b"fcTL", b"fdAT", b"iCCP", b"eXIf")
@@ -123,6 +123,15 @@ def avif_profile(data: bytes) -> bytes | None:
         return coded_profile(*struct.unpack(">HH", nclx[4:8]))
     except (KeyError, StopIteration, struct.error, IndexError):
         return None
+
+
+def jp2_profile(data: bytes) -> bytes | None:
+    """The ICC profile that a JPEG 2000 in boxes holds (ISO/IEC 15444-1, annex I.5.3.3), which Pillow does not say."""
+    inside = {name: place for name, *place in _boxes(data, 0, len(data))}
+    if b"jp2h" not in inside:
+        return None
+    colours = (data[start:stop] for name, start, stop in _boxes(data, *inside[b"jp2h"]) if name == b"colr")
+    return next((content[3:] for content in colours if content[:1] in (b"\2", b"\3")), None)
 
 
 def _of_item(ipma: bytes, item: int) -> list[int]:

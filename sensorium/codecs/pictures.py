@@ -19,7 +19,7 @@ from PIL import Image as Pillow
 from PIL import ImageOps, TiffImagePlugin
 
 from sensorium.codecs.colours import to_srgb
-from sensorium.codecs.containers import avif_profile, inner_sizes, is_heic, is_jxl, is_tga, png_profile, tidy_png, unread
+from sensorium.codecs.containers import avif_profile, inner_sizes, is_heic, is_jxl, is_tga, jp2_profile, png_profile, tidy_png, unread
 from sensorium.codecs.depths import eight_bits
 from sensorium.types import ConfigError, MediaError
 
@@ -62,14 +62,23 @@ def open_picture(source: str | Path | bytes, max_pixels: int = MAX_PIXELS) -> Pi
         with _strict():
             if picture.info.get("default_image"):  # of an animated PNG: a picture for programs that show no animations
                 picture.seek(1)
+            seen = picture.tile[0].extents if picture.format == "GIF" and picture.tile else None
             picture.load()
             _check_size(name, picture.size, max_pixels)  # of icons, the file inside has a size of its own
             upright = picture if picture.format == "TIFF" else _upright(picture)  # Pillow turns TIFF by itself
-            return rgb(upright, profile_of(picture, data))
+            made = rgb(upright, profile_of(picture, data))
+            return _framed(made, seen) if seen not in (None, (0, 0, *made.size)) else made
     except MediaError:
         raise
     except (*BROKEN, *BOMBS) as error:
         raise MediaError(f"{name} is broken or cut short: it says {size} pixels but they cannot all be read") from error
+
+
+def _framed(picture: Pillow.Image, seen: tuple[int, int, int, int]) -> Pillow.Image:
+    """A GIF's first frame where it stands, and nothing around it; Pillow 13.0.0 draws the background colour there, as no viewer does."""
+    made = Pillow.new("RGBA", picture.size, (0, 0, 0, 0))
+    made.paste(picture.crop(seen), seen[:2])
+    return made
 
 
 @contextmanager
@@ -226,14 +235,15 @@ def _scale_key(picture: Pillow.Image, bits: int) -> None:
 
 
 def profile_of(picture: Pillow.Image, data: bytes) -> bytes | None:
-    """The ICC profile that a file holds, or the one that its code numbers stand for."""
+    """The ICC profile that a file holds, or the one that its code numbers stand for; None is sRGB."""
     held = picture.info.get("icc_profile")
     if picture.format == "PNG":
         made, first = png_profile(data)
         return made if first or not held else held
     if held:
         return held
-    return avif_profile(data) if picture.format in ("AVIF", "HEIF") else None
+    made = {"AVIF": avif_profile, "HEIF": avif_profile, "JPEG2000": jp2_profile}.get(picture.format)
+    return made(data) if made else None
 
 
 def rgb(picture: Pillow.Image, profile: bytes | None = None) -> Pillow.Image:

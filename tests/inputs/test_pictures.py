@@ -202,6 +202,16 @@ def test_first_of_many() -> None:
     assert greys(two_pages(small, data=bytes([2, 3]), width=2, height=1, bits=(8,))) == [2, 3]
 
 
+def test_gif_frames() -> None:
+    """A GIF whose first frame is smaller than the picture, or has a transparent colour: paper shows around it and through it."""
+    table = bytes([0, 0, 0, 255, 0, 0, 0, 0, 0, 0, 0, 0])
+    frame = struct.pack("<BHHHHB", 0x2C, 1, 0, 1, 1, 0) + b"\2\2\x4c\1\0"  # one pixel of entry 1, in codes of 3 bits: clear, 1, end
+    start, control = b"GIF89a" + struct.pack("<HHBBB", 2, 1, 0x91, 0, 0) + table, b"\x21\xf9\4\1\0\0"
+    for note in (b"", control + b"\0\0", control + b"\3\0"):  # none, entry 0 is transparent, entry 3 is
+        assert found(start + note + frame + b";")[0].tolist() == [[255, 255, 255], [255, 0, 0]], note
+    assert found(start + control + b"\1\0" + frame + b";")[0].tolist() == [[255, 255, 255]] * 2
+
+
 def test_gain_map() -> None:
     """A JPEG with a gain map behind it (Ultra HDR, two pictures in one file): the base picture, as common screens show it."""
     base, gain = Pillow.new("RGB", (16, 8), (200, 30, 40)), Pillow.new("L", (8, 4), 90)
@@ -226,14 +236,28 @@ def test_jpeg_xl_depths() -> None:
         load_image(base64.b64decode(JXL["moving"]))
 
 
-def test_deep_heic() -> None:
-    """HEIC of 10 bits: in 8."""
+AVIF = {  # 16 x 16 of (1, 0.392, 0), by imagecodecs 2026.3.6
+    10: "AAAAIGZ0eXBhdmlmAAAAAGF2aWZtaWYxbWlhZk1BMUEAAADrbWV0YQAAAAAAAAAhaGRscgAAAAAAAAAAcGljdAAAAAAAAAAAAAAAAAAAAAAOcGl0bQAAAAAAAQAAAB5pbG9jAAAA"
+        "AEQAAAEAAQAAAAEAAAETAAAAIwAAAChpaW5mAAAAAAABAAAAGmluZmUCAAAAAAEAAGF2MDFDb2xvcgAAAABqaXBycAAAAEtpcGNvAAAAFGlzcGUAAAAAAAAAEAAAABAAAAAQcGl4"
+        "aQAAAAADCgoKAAAADGF2MUOBIEAAAAAAE2NvbHJuY2x4AAIAAgAAgAAAABdpcG1hAAAAAAAAAAEAAQQBAoMEAAAAK21kYXQSAAoIOAz/+cCAgCQyFRAAAAAUubhxK5NFFt6iHEqO"
+        "Tm6IIw==",
+    12: "AAAAHGZ0eXBhdmlmAAAAAGF2aWZtaWYxbWlhZgAAAOttZXRhAAAAAAAAACFoZGxyAAAAAAAAAABwaWN0AAAAAAAAAAAAAAAAAAAAAA5waXRtAAAAAAABAAAAHmlsb2MAAAAARAAA"
+        "AQABAAAAAQAAAQ8AAAAmAAAAKGlpbmYAAAAAAAEAAAAaaW5mZQIAAAAAAQAAYXYwMUNvbG9yAAAAAGppcHJwAAAAS2lwY28AAAAUaXNwZQAAAAAAAAAQAAAAEAAAABBwaXhpAAAA"
+        "AAMMDAwAAAAMYXYxQ4FAYAAAAAATY29scm5jbHgAAgACAACAAAAAF2lwbWEAAAAAAAAAAQABBAECgwQAAAAubWRhdBIACglYDP/40CAgCIAyFxAAAAAUubb4kOU0UWsrqBxKjk5a"
+        "rLIw",
+}
+
+
+def test_deep_heic_and_avif() -> None:
+    """HEIC of 10 bits, AVIF of 10 and 12: in 8."""
     import pillow_heif
 
     buffer = io.BytesIO()
     pixels = GREEN_RED_BLUE.astype(np.uint16) * 257
     pillow_heif.from_bytes("RGB;16", (48, 32), pixels.tobytes()).save(buffer, quality=-1, chroma=444, matrix_coefficients=0)
     assert np.abs(found(buffer.getvalue()) - GREEN_RED_BLUE).max() <= 1
+    for data in AVIF.values():
+        assert found(base64.b64decode(data))[8, 8].tolist() == [255, 100, 0]
 
 
 @pytest.mark.parametrize(("data", "said"), [
@@ -467,6 +491,15 @@ def test_display_p3(kind: str) -> None:
     data = (heic(picture, icc_profile=P3) if kind == "HEIC" else jxl(np.asarray(picture), icc=P3) if kind == "JXL" else
             bytes_of(picture, kind, icc_profile=P3, **options))
     assert np.abs(found(data)[32, 32] - wanted).max() <= 3
+
+
+def test_profile_of_jpeg_2000() -> None:
+    """JPEG 2000 with an ICC profile in its boxes: turned to sRGB."""
+    data = bytes_of(Pillow.new("RGB", (8, 8), SALMON), "JPEG2000")
+    head, colr = data.index(b"jp2h") - 4, data.index(b"colr") - 4
+    size, grown = int.from_bytes(data[head : head + 4], "big"), 11 + len(P3)
+    made = struct.pack(">I", size - 15 + grown) + data[head + 4 : colr] + struct.pack(">I", grown) + b"colr\2\0\0" + P3
+    assert np.abs(found(data[:head] + made + data[colr + 15 :])[4, 4] - shown(SALMON, P3_POINTS, D65, srgb)).max() <= 2
 
 
 def test_wide_profiles() -> None:
