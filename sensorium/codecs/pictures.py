@@ -14,7 +14,9 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from PIL import Image as Pillow
 from PIL import ImageOps, TiffImagePlugin
 
@@ -23,7 +25,7 @@ from sensorium.codecs.containers import avif_profile, inner_sizes, is_heic, is_j
 from sensorium.codecs.depths import eight_bits
 from sensorium.types import ConfigError, MediaError
 
-__all__ = ["ENDINGS", "FORMATS", "MAX_BYTES", "MAX_PIXELS", "MAX_SIDE", "on_paper", "open_picture", "profile_of", "read_bytes", "read_head", "rgb"]
+__all__ = ["ENDINGS", "FORMATS", "jxl_bytes", "MAX_BYTES", "MAX_PIXELS", "MAX_SIDE", "on_paper", "open_picture", "profile_of", "read_bytes", "read_head", "rgb"]
 
 # As Pillow names them; HEIC, JPEG XL and Targa (which has no mark) are told apart here.
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000", "ICO", "CUR", "ICNS", "QOI", "DDS")
@@ -174,15 +176,25 @@ def _heic(data: bytes) -> Pillow.Image:
     try:
         import pi_heif
     except ImportError as error:
-        raise ConfigError("HEIC pictures are decoded by pi-heif, which is not installed; run: pip install pi-heif") from error
+        raise ConfigError("HEIC takes pi-heif, which is not installed; run: pip install pi-heif") from error
     return pi_heif.HeifImageFile(io.BytesIO(data))
 
 
-def _jxl(name: str, data: bytes, max_pixels: int) -> Pillow.Image:
+def _pylibjxl() -> Any:
     try:
         import pylibjxl
     except ImportError as error:
-        raise ConfigError("JPEG XL pictures are decoded by pylibjxl, which is not installed; run: pip install 'sensorium[pictures]'") from error
+        raise ConfigError("JPEG XL takes pylibjxl, which is not installed; run: pip install 'sensorium[pictures]'") from error
+    return pylibjxl
+
+
+def jxl_bytes(pixels_HWC: np.ndarray, exif: bytes) -> bytes:
+    """8-bit RGB as JPEG XL that looks the same (a distance of 1), with an EXIF note or b""."""
+    return _pylibjxl().encode(pixels_HWC, distance=1.0, exif=exif.removeprefix(b"Exif\0\0") or None)
+
+
+def _jxl(name: str, data: bytes, max_pixels: int) -> Pillow.Image:
+    pylibjxl = _pylibjxl()
     try:
         head = pylibjxl.probe(data)
     except BROKEN as error:

@@ -20,7 +20,7 @@ import torch
 from PIL import Image as Pillow
 from PIL import ImageChops, ImageSequence, PngImagePlugin
 
-from sensorium.codecs.pictures import BOMBS, BROKEN, FORMATS, MAX_BYTES, MAX_PIXELS, MAX_SIDE, on_paper, open_picture, read_head, rgb
+from sensorium.codecs.pictures import BOMBS, BROKEN, FORMATS, MAX_BYTES, MAX_PIXELS, MAX_SIDE, jxl_bytes, on_paper, open_picture, read_head, rgb
 from sensorium.codecs.pictures import read_bytes as _bytes
 from sensorium.files import read_note, write_file
 from sensorium.spec import Spec
@@ -120,7 +120,7 @@ def load_mask(source: Image) -> torch.Tensor:
 
 
 WRITTEN = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP", ".gif": "GIF", ".tif": "TIFF", ".tiff": "TIFF",
-           ".avif": "AVIF", ".jp2": "JPEG2000", ".tga": "TGA"}
+           ".avif": "AVIF", ".jp2": "JPEG2000", ".jxl": "JXL", ".tga": "TGA"}
 
 
 def save_image(image: Image, path: str | Path) -> Path:
@@ -128,15 +128,18 @@ def save_image(image: Image, path: str | Path) -> Path:
 
     Raises:
         MediaError: an unknown ending, or a folder that cannot be written.
+        ConfigError: the library that writes such files is not installed.
     """
     path = Path(path)
     kind = WRITTEN.get(path.suffix.lower())
     if kind is None:
         raise MediaError(f"{path} ends in {path.suffix!r}, wanted one of {', '.join(sorted(WRITTEN))}")
     pixels = (load_image(image) * 255).round().byte().permute(1, 2, 0).numpy()
-    buffer = io.BytesIO()
+    options, buffer = note_options(kind, image.info), io.BytesIO()
+    if kind == "JXL":
+        return write_file(path, jxl_bytes(pixels, options.get("exif", b"")))
     quality = {"JPEG": {"quality": 95}, "WEBP": {"quality": 95}, "AVIF": {"quality": 90, "subsampling": "4:4:4"}}.get(kind, {})
-    Pillow.fromarray(pixels).save(buffer, kind, **note_options(kind, image.info), **quality)
+    Pillow.fromarray(pixels).save(buffer, kind, **options, **quality)
     return write_file(path, buffer.getvalue())
 
 
@@ -147,7 +150,7 @@ def note_options(kind: str, info: dict[str, Any]) -> dict[str, Any]:
         text.add_itxt(NOTE, json.dumps(info, ensure_ascii=False))
         return {"pnginfo": text}
     note = f"{NOTE} {json.dumps(info)}"
-    if kind in ("JPEG", "WEBP", "AVIF") and info:
+    if kind in ("JPEG", "WEBP", "AVIF", "JXL") and info:
         exif = Pillow.Exif()
         exif[0x010E] = note
         return {"exif": exif.tobytes()}

@@ -18,7 +18,9 @@ from PIL import ImageFile, ImageOps
 import sensorium as sn
 from sensorium.codecs.colours import SRGB_PRIMARIES, made_profile
 from sensorium.codecs.vision import load_image, load_mask, read_info
+from sensorium.studio import changed
 from sensorium.types import ConfigError, MediaError
+from sensorium.zoo import ENTRIES
 
 from .drawn import chunk, cmyk_profile, packed, png, tiff, two_pages
 
@@ -598,8 +600,12 @@ def test_masks() -> None:
     for mask in (half, black, painted, painted.convert("L"), painted.convert("1"), half.convert("LA")):
         seen = load_mask(sn.Image(bytes_of(mask, "PNG")))
         assert seen.shape == (1, 64, 96) and (seen[:, :, :48] == 1).all() and (seen[:, :, 48:] == 0).all(), mask.mode
-    codec = sn.VisionCodec(size=32, fit="squash")
-    assert (codec.mask(sn.Image(bytes_of(half, "PNG")))[0, 16] > 0.5).tolist() == [True] * 16 + [False] * 16
+    model, codec = ENTRIES["stable_diffusion"].toy().build(seed=0).eval(), sn.VisionCodec(size=32, fit="squash")
+    picture = sn.Image(bytes_of(Pillow.new("RGB", (96, 64)), "PNG"))
+    wheres = [changed(model, codec, picture, 0.5, sn.Image(bytes_of(mask, "PNG"))).change.mask_L1HW for mask in (half, black, painted.convert("L"))]
+    width = wheres[0].shape[3] // 2
+    assert wheres[0][:, :, :, :width].all() and not wheres[0][:, :, :, width:].any()
+    assert all(torch.equal(where, wheres[0]) for where in wheres)
 
 
 # ---- given by name ----
@@ -623,9 +629,9 @@ def test_named_pictures(tmp_path: Path, ending: str) -> None:
 # ---- written ----
 
 
-@pytest.mark.parametrize("ending", [".png", ".jpg", ".webp", ".gif", ".tif", ".avif", ".jp2"])
+@pytest.mark.parametrize("ending", [".png", ".jpg", ".webp", ".gif", ".tif", ".avif", ".jp2", ".jxl"])
 def test_notes_come_back(tmp_path: Path, ending: str) -> None:
-    """A picture written as .png, .jpg, .webp, .gif, .tif, .avif or .jp2: read back, with the note of what made it."""
+    """A picture written as .png, .jpg, .webp, .gif, .tif, .avif, .jp2 or .jxl: read back, with the note of what made it."""
     picture = sn.Image(torch.from_numpy(GREEN_RED_BLUE).permute(2, 0, 1) / 255, {"model": "红", "seed": 3})
     path = picture.save(tmp_path / f"a{ending}")
     assert read_info(path) == {"model": "红", "seed": 3}
