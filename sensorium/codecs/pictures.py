@@ -25,7 +25,10 @@ from sensorium.codecs.containers import avif_profile, inner_sizes, is_heic, is_j
 from sensorium.codecs.depths import eight_bits
 from sensorium.types import ConfigError, MediaError
 
-__all__ = ["ENDINGS", "FORMATS", "jxl_bytes", "MAX_BYTES", "MAX_PIXELS", "MAX_SIDE", "on_paper", "open_picture", "profile_of", "read_bytes", "read_head", "rgb"]
+__all__ = [
+    "ENDINGS", "FORMATS", "jxl_bytes", "MAX_BYTES", "MAX_PIXELS", "MAX_SIDE", "on_paper", "open_picture", "profile_of", "read_bytes", "read_head",
+    "rgb",
+]
 
 # As Pillow names them; HEIC, JPEG XL and Targa (which has no mark) are told apart here.
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000", "ICO", "CUR", "ICNS", "QOI", "DDS")
