@@ -1,6 +1,6 @@
 """Pictures: files of today's cameras, pages and programs, to what a viewer shows of them: upright, in sRGB, 8 bits, with what shines through.
 
-    bytes -> size and format by the head alone -> decoded (Pillow; pi-heif; pylibjxl) -> 8 bits -> upright -> sRGB
+    bytes -> size and format by the head alone -> decoded (Pillow; pi-heif; pylibjxl) -> upright -> 8 bits -> sRGB
 
 A viewer's habits are kept: the first frame of an animation, the largest picture of an icon, the first whole page of a TIFF, the base picture
 under a gain map; pixels count as square, and a background that a PNG wishes for is not drawn.
