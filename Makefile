@@ -17,7 +17,7 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(READY): $(VENV)/bin/python pyproject.toml constraints.txt
-	$(BIN)/python -m pip install $(PIP_FLAGS) --disable-pip-version-check -q -c constraints.txt -e '.[speech,chat]'
+	$(BIN)/python -m pip install $(PIP_FLAGS) --disable-pip-version-check -q -c constraints.txt -e '.[speech,chat,pictures]'
 	@touch $@
 
 $(READY_TEST): $(READY)

@@ -16,6 +16,7 @@ import torch
 from PIL import Image as Pillow
 from torch.nn import functional as F
 
+from sensorium.codecs.pictures import open_picture
 from sensorium.files import read_lines
 
 SIZE = 64
@@ -78,8 +79,7 @@ def load_pictures(folder: Path, split: str, size: int = SIZE) -> Pictures:
 
 
 def _decode(path: Path, size: int) -> np.ndarray:
-    with Pillow.open(path) as picture:
-        small = picture.convert("RGBa").resize((size, size), Pillow.Resampling.LANCZOS).convert("RGBA")
+    small = open_picture(path).convert("RGBA").convert("RGBa").resize((size, size), Pillow.Resampling.LANCZOS).convert("RGBA")
     return np.asarray(small).transpose(2, 0, 1)
 
 

@@ -75,12 +75,12 @@ def changed(model: ModelNet, codec: Any, picture: Image, strength: float, mask: 
     Args:
         codec: of the model's pictures.
         strength: 0 leaves it, 1 draws it anew.
-        mask: white where it may change; None is everywhere.
+        mask: white where it may change (see ``codecs.vision.load_mask``); None is everywhere.
     """
     pixels_LCHW = codec.encode(picture)[None]
     clean = model.encoders["pixels"].latents(pixels_LCHW.to(model.dtype)).float() if "pixels" in model.encoders else pixels_LCHW
     where = None
     if mask is not None:
-        white = (codec.decode(codec.encode(mask)).source.mean(dim=0, keepdim=True)[None] > 0.5).float()
+        white = (codec.mask(mask)[None] > 0.5).float()
         where = F.interpolate(white, size=clean.shape[2:], mode="area").gt(0.5).float()
     return Changed(clean, Change(strength, where))

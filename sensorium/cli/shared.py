@@ -10,6 +10,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from sensorium.codecs.pictures import ENDINGS as PICTURE_ENDINGS
+
 out, err = Console(), Console(stderr=True)
 
 ModelName = Annotated[str, typer.Option("--model", "-m", help="A model by name (see [b]sensorium models[/b]) or a model's folder.")]
@@ -18,7 +20,6 @@ JsonFile = Annotated[Path | None, typer.Option("--json", help="Also write the fi
 DEFAULT_TABLE = Path(".sensorium/table")
 SOUND_ENDINGS = (".wav", ".mp3", ".flac", ".ogg", ".oga", ".opus", ".m4a", ".aac", ".aiff", ".wma")
 VIDEO_ENDINGS = (".mp4", ".mkv", ".webm", ".mov", ".avi")
-PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm")
 
 
 def bar() -> Progress:

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import io
 import json
-import struct
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,21 +18,16 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image as Pillow
-from PIL import ImageChops, ImageOps, ImageSequence, PngImagePlugin
+from PIL import ImageChops, ImageSequence, PngImagePlugin
 
+from sensorium.codecs.pictures import BOMBS, BROKEN, FORMATS, MAX_BYTES, MAX_PIXELS, MAX_SIDE, jxl_bytes, on_paper, open_picture, read_head, rgb
+from sensorium.codecs.pictures import read_bytes as _bytes
 from sensorium.files import read_note, write_file
 from sensorium.spec import Spec
 from sensorium.types import Image, MediaError
 
-__all__ = ["load_image", "note_options", "read_animation", "read_info", "save_image", "VisionCodec"]
+__all__ = ["load_image", "load_mask", "MAX_BYTES", "MAX_SIDE", "note_options", "read_animation", "read_info", "save_image", "VisionCodec"]
 
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
-MAX_BYTES = 64 * 2**20
-MAX_PIXELS = 64 * 10**6
-MAX_SIDE = 32_768
-BROKEN = (OSError, ValueError, SyntaxError, EOFError, struct.error, KeyError, IndexError, TypeError, OverflowError, MemoryError,
-          ZeroDivisionError, AttributeError)
-BOMBS = (Pillow.DecompressionBombError, Pillow.DecompressionBombWarning)
 NOTE = "sensorium"
 
 
@@ -42,7 +35,7 @@ def load_image(source: Image | str | Path | bytes | torch.Tensor, background: Se
                max_pixels: int = MAX_PIXELS) -> torch.Tensor:
     """Decode a picture.
 
-    The first frame of an animation; turned upright by its EXIF note; transparency on ``background``; 16-bit values scaled.
+    What a viewer shows (see ``codecs.pictures``), with transparency on ``background``.
 
     Args:
         source: path, encoded bytes, an Image of either, or a decoded float CHW tensor.
@@ -54,6 +47,7 @@ def load_image(source: Image | str | Path | bytes | torch.Tensor, background: Se
 
     Raises:
         MediaError: missing, empty, broken, of an unknown kind, or too large.
+        ConfigError: the library that decodes such files is not installed.
     """
     source = source.source if isinstance(source, Image) else source
     if isinstance(source, torch.Tensor):
@@ -72,62 +66,12 @@ def _checked(x_CHW: torch.Tensor) -> torch.Tensor:
 
 def _open(source: str | Path | bytes, background: tuple[int, ...], max_pixels: int) -> Pillow.Image:
     """An upright RGB picture."""
-    name, data = _bytes(source)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", Pillow.DecompressionBombWarning)
-        warnings.filterwarnings("ignore", category=UserWarning)
-        try:
-            picture = Pillow.open(io.BytesIO(data), formats=FORMATS)
-            width, height = picture.size
-        except BOMBS as error:
-            raise MediaError(f"{name} has far more pixels than the {max_pixels / 1e6:.0f} million that are read; make it smaller") from error
-        except BROKEN as error:
-            raise MediaError(f"{name} is not a picture that can be read; wanted {', '.join(FORMATS)}") from error
-        if width * height > max_pixels or max(width, height) > MAX_SIDE:
-            raise MediaError(f"{name} is {width} x {height} pixels, wanted at most {max_pixels / 1e6:.0f} million and {MAX_SIDE} a side; "
-                             "make it smaller")
-        try:
-            picture.load()
-            picture = ImageOps.exif_transpose(picture)
-            return _rgb(picture, background)
-        except (*BROKEN, *BOMBS) as error:
-            raise MediaError(f"{name} is broken or cut short: it says {width} x {height} pixels but they cannot all be read") from error
-
-
-def _bytes(source: str | Path | bytes) -> tuple[str, bytes]:
-    """A name for errors, and the encoded bytes."""
-    if isinstance(source, bytes):
-        name, data = "the picture", source
-        if len(data) > MAX_BYTES:
-            raise MediaError(f"{name} has {len(data) / 2**20:.0f} MB, wanted at most {MAX_BYTES // 2**20}")
-    else:
-        path = Path(source)
-        name = str(path)
-        try:
-            if not path.is_file():
-                what = "a folder" if path.is_dir() else "missing"
-                raise MediaError(f"{name} is {what}; wanted a picture file")
-            if path.stat().st_size > MAX_BYTES:
-                raise MediaError(f"{name} has {path.stat().st_size / 2**20:.0f} MB, wanted at most {MAX_BYTES // 2**20}; make it smaller")
-            data = path.read_bytes()
-        except OSError as error:
-            raise MediaError(f"{name[:200]} cannot be read ({error.strerror}); wanted a picture file") from error
-    if not data:
-        raise MediaError(f"{name} is empty; wanted a picture")
-    return name, data
+    return on_paper(open_picture(source, max_pixels), background)
 
 
 def _rgb(picture: Pillow.Image, background: tuple[int, ...]) -> Pillow.Image:
-    """8-bit RGB on paper, from any mode Pillow decodes to."""
-    if picture.mode in ("I", "F") or picture.mode.startswith("I;16"):
-        values = np.asarray(picture, dtype=np.float64)
-        scale = 1 / 257 if picture.mode != "F" or values.max() > 255 else 1.0
-        picture = Pillow.fromarray(np.clip(np.rint(values * scale), 0, 255).astype(np.uint8))
-    if picture.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in picture.info:
-        picture = picture.convert("RGBA")
-        paper = Pillow.new("RGBA", picture.size, (*background, 255))
-        return Pillow.alpha_composite(paper, picture).convert("RGB")
-    return picture.convert("RGB")
+    """8-bit sRGB on paper, as it lies, from any mode Pillow decodes to."""
+    return on_paper(rgb(picture, picture.info.get("icc_profile")), background)
 
 
 def read_animation(source: str | Path | bytes) -> tuple[Iterator[Pillow.Image], int, float]:
@@ -155,20 +99,47 @@ def read_animation(source: str | Path | bytes) -> tuple[Iterator[Pillow.Image], 
     return frames(), len(lasts), 1000 * len(lasts) / sum(lasts) if sum(lasts) > 0 else 10.0
 
 
+def load_mask(source: Image) -> torch.Tensor:
+    """Decode a mask: float32 (1, H, W), 1 where something is to happen.
+
+    What is transparent is 0; the rest counts by how light it is, unless all that can be seen is one colour: then by how opaque it is.
+
+    Raises:
+        MediaError, ConfigError: as :func:`load_image`.
+    """
+    if isinstance(source.source, torch.Tensor):
+        return _checked(source.source).mean(dim=0, keepdim=True)
+    picture = open_picture(source.source)
+    light_HW = torch.from_numpy(np.asarray(picture.convert("L"), dtype=np.float32) / 255)
+    if picture.mode == "RGBA":
+        alpha_HW = torch.from_numpy(np.asarray(picture.getchannel("A"), dtype=np.float32) / 255)
+        seen = light_HW[alpha_HW > 0]
+        one = seen.numel() and alpha_HW.min() < 1 and bool(seen.min() == seen.max())
+        light_HW = alpha_HW if one else light_HW * alpha_HW
+    return light_HW[None]
+
+
+WRITTEN = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP", ".gif": "GIF", ".tif": "TIFF", ".tiff": "TIFF",
+           ".avif": "AVIF", ".jp2": "JPEG2000", ".jxl": "JXL", ".tga": "TGA"}
+
+
 def save_image(image: Image, path: str | Path) -> Path:
-    """Write a picture, all or nothing; the format goes by the ending, and ``image.info`` is written with it.
+    """Write a picture, all or nothing; the format goes by the ending, and ``image.info`` is written with it (.bmp and .tga cannot hold it).
 
     Raises:
         MediaError: an unknown ending, or a folder that cannot be written.
+        ConfigError: the library that writes such files is not installed.
     """
     path = Path(path)
-    kinds = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP", ".gif": "GIF", ".tif": "TIFF", ".tiff": "TIFF"}
-    kind = kinds.get(path.suffix.lower())
+    kind = WRITTEN.get(path.suffix.lower())
     if kind is None:
-        raise MediaError(f"{path} ends in {path.suffix!r}, wanted one of {', '.join(sorted(kinds))}")
+        raise MediaError(f"{path} ends in {path.suffix!r}, wanted one of {', '.join(sorted(WRITTEN))}")
     pixels = (load_image(image) * 255).round().byte().permute(1, 2, 0).numpy()
-    buffer = io.BytesIO()
-    Pillow.fromarray(pixels).save(buffer, kind, **note_options(kind, image.info), **({"quality": 95} if kind in ("JPEG", "WEBP") else {}))
+    options, buffer = note_options(kind, image.info), io.BytesIO()
+    if kind == "JXL":
+        return write_file(path, jxl_bytes(pixels, options.get("exif", b"")))
+    quality = {"JPEG": {"quality": 95}, "WEBP": {"quality": 95}, "AVIF": {"quality": 90, "subsampling": "4:4:4"}}.get(kind, {})
+    Pillow.fromarray(pixels).save(buffer, kind, **options, **quality)
     return write_file(path, buffer.getvalue())
 
 
@@ -179,21 +150,25 @@ def note_options(kind: str, info: dict[str, Any]) -> dict[str, Any]:
         text.add_itxt(NOTE, json.dumps(info, ensure_ascii=False))
         return {"pnginfo": text}
     note = f"{NOTE} {json.dumps(info)}"
-    if kind in ("JPEG", "WEBP") and info:
+    if kind in ("JPEG", "WEBP", "AVIF", "JXL") and info:
         exif = Pillow.Exif()
         exif[0x010E] = note
         return {"exif": exif.tobytes()}
-    return {"comment": note.encode()} if kind == "GIF" and info else {}
+    if kind == "TIFF" and info:
+        return {"description": note}
+    return {"comment": note.encode()} if kind in ("GIF", "JPEG2000") and info else {}
 
 
 def read_info(path: str | Path) -> dict[str, Any]:
     """What made a picture, as :func:`save_image` wrote it; {} if it says nothing."""
     name, data = _bytes(path)
-    try:
-        with Pillow.open(io.BytesIO(data), formats=FORMATS) as picture:
-            note = str(picture.info.get(NOTE) or picture.getexif().get(0x010E, "") or picture.info.get("comment", b"").decode(errors="replace"))
-    except (*BROKEN, *BOMBS) as error:
-        raise MediaError(f"{name} is not a picture that can be read; wanted {', '.join(FORMATS)}") from error
+    with read_head(name, data, notes=True) as picture:
+        try:
+            comment = picture.info.get("comment", b"")
+            comment = comment.decode(errors="replace") if isinstance(comment, bytes) else comment
+            note = str(picture.info.get(NOTE) or picture.getexif().get(0x010E, "") or comment)
+        except BROKEN:  # notes of somebody else, and broken
+            note = ""
     return read_note(note.removeprefix(f"{NOTE} "))
 
 
@@ -241,6 +216,12 @@ class VisionCodec(Spec):
         else:
             picture = _open(image.source, self.background, MAX_PIXELS)
         return self._trimmed(picture) if self.trim else picture
+
+    def mask(self, image: Image) -> torch.Tensor:
+        """A mask of a picture -> float32 (1, size, size), 0..1, laid as the picture is; see :func:`load_mask`."""
+        light_HW = (load_mask(image)[0] * 255).round().byte().numpy()
+        square_HWC = np.asarray(self._square(Pillow.fromarray(light_HW).convert("RGB")), dtype=np.float32) / 255
+        return torch.from_numpy(square_HWC).mean(dim=2)[None]
 
     def array(self, picture: Pillow.Image) -> torch.Tensor:
         """A picture of any size -> float32 (3, H, W), normalised."""

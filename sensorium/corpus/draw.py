@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import os
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from sensorium.codecs.pictures import open_picture as decoded
 from sensorium.types import MediaError
 
 __all__ = ["draw_svg", "icon_svg", "IconSet", "open_picture", "save_png", "square"]
@@ -37,15 +36,9 @@ def open_picture(content: bytes, where: str) -> Image.Image:
         MediaError: not a picture, broken, or of too many pixels; says ``where``.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            picture = Image.open(io.BytesIO(content))
-        picture.load()
-    except UnidentifiedImageError as error:
-        raise MediaError(f"{where}: not a readable picture (unknown format)") from error
-    except (OSError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        return decoded(content)
+    except MediaError as error:
         raise MediaError(f"{where}: not a readable picture ({error})") from error
-    return picture
 
 
 def draw_svg(svg: str, where: str) -> Image.Image:

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 import sensorium as sn
+from sensorium.codecs.pictures import ENDINGS
 
 __all__ = ["Added", "Found", "Memory", "pictures_in"]
 
-ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm")
 TABLE = "pictures"
 
 
@@ -146,7 +146,7 @@ def _readable(fresh: dict[str, Path], report: Added) -> Iterator[tuple[str, Path
     for key, path in fresh.items():
         try:
             yield key, path, sn.Image(load_image(path))
-        except sn.MediaError as error:
+        except (sn.MediaError, sn.ConfigError) as error:  # broken, or the library that decodes its kind is not installed
             report.refused.append((path, str(error)))
 
 

@@ -114,7 +114,7 @@ def test_importing_does_nothing() -> None:
         "import torch; threads = torch.get_num_threads(); state = torch.get_rng_state()\n"
         "import sensorium\n"
         "assert torch.get_num_threads() == threads and torch.equal(torch.get_rng_state(), state), 'import changed torch'\n"
-        "heavy = {'transformers', 'diffusers', 'lancedb', 'pyarrow', 'matplotlib', 'typer', 'resvg_py'} & set(sys.modules)\n"
+        "heavy = {'transformers', 'diffusers', 'lancedb', 'pyarrow', 'matplotlib', 'typer', 'resvg_py', 'pi_heif', 'pylibjxl'} & set(sys.modules)\n"
         "assert not heavy, f'import sensorium imports {heavy}'\n")
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
