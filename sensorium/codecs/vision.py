@@ -12,7 +12,7 @@ import io
 import json
 import struct
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,13 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image as Pillow
-from PIL import ImageChops, ImageOps, ImageSequence, PngImagePlugin
+from PIL import ImageChops, ImageOps, PngImagePlugin
 
 from sensorium.files import read_note, write_file
 from sensorium.spec import Spec
 from sensorium.types import Image, MediaError
 
-__all__ = ["load_image", "note_options", "read_animation", "read_info", "save_image", "VisionCodec"]
+__all__ = ["load_image", "note_options", "read_info", "save_image", "VisionCodec"]
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 MAX_BYTES = 64 * 2**20
@@ -128,31 +128,6 @@ def _rgb(picture: Pillow.Image, background: tuple[int, ...]) -> Pillow.Image:
         paper = Pillow.new("RGBA", picture.size, (*background, 255))
         return Pillow.alpha_composite(paper, picture).convert("RGB")
     return picture.convert("RGB")
-
-
-def read_animation(source: str | Path | bytes) -> tuple[Iterator[Pillow.Image], int, float]:
-    """Frames of an animated picture (WebP, PNG, GIF) on white paper one by one, how many there are, and how many a second; a still is one frame.
-
-    Raises:
-        MediaError: as :func:`load_image`.
-    """
-    name, data = _bytes(source)
-    _open(data, (255, 255, 255), MAX_PIXELS // 4)  # the first frame, with all that is checked of a picture
-    try:
-        picture = Pillow.open(io.BytesIO(data), formats=FORMATS)
-        lasts = [float(frame.info.get("duration", 0)) for frame in ImageSequence.Iterator(picture)]
-    except (*BROKEN, *BOMBS) as error:
-        raise MediaError(f"{name} is broken or cut short; get a whole copy") from error
-
-    def frames() -> Iterator[Pillow.Image]:
-        for number in range(len(lasts)):
-            try:
-                picture.seek(number)
-                yield _rgb(picture, (255, 255, 255))
-            except BROKEN as error:
-                raise MediaError(f"{name} is broken or cut short at frame {number}; get a whole copy") from error
-
-    return frames(), len(lasts), 1000 * len(lasts) / sum(lasts) if sum(lasts) > 0 else 10.0
 
 
 def save_image(image: Image, path: str | Path) -> Path:
