@@ -29,12 +29,13 @@ from PIL import Image as Pillow
 from PIL import ImageOps
 
 from sensorium.codecs.frames import TURNS, WHITE, Frames, read_animation
-from sensorium.codecs.vision import MAX_BYTES, MAX_PIXELS, MAX_SIDE, VisionCodec, _rgb
+from sensorium.codecs.vision import FORMATS, MAX_BYTES, MAX_PIXELS, MAX_SIDE, VisionCodec, _rgb
 from sensorium.types import ConfigError, Image, MediaError, Video
 
 __all__ = ["read_frames"]
 
 CONTAINERS = "matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,ogg,avi,asf,flv,mpegts,mpeg,gif"
+STREAMS = ("mpegts", "mpeg")  # that are joined by writing one behind the other
 LEAD_S = 0.1  # sound may begin so much before the picture only because its coding has a run-up
 SEEN_THROUGH = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # FFmpeg's own decoders of these leave transparency out
 # Signs of a display matrix's a, b, c, d, where x' = a x + c y and y' = b x + d y, and the EXIF orientation that means the same.
@@ -56,8 +57,8 @@ def read_frames(video: Video, stack: ExitStack) -> Frames:
     name = "the video" if isinstance(source, bytes) else str(source)[:200]
     file = io.BytesIO(source) if isinstance(source, bytes) else stack.enter_context(_file(source))
     start, size = file.read(12), file.seek(0, 2)
-    still = start[:8] == b"\x89PNG\r\n\x1a\n" or (start[:4] == b"RIFF" and start[8:] == b"WEBP")
-    if still or (start[:4] == b"GIF8" and size <= MAX_BYTES):
+    animated = start[:8] == b"\x89PNG\r\n\x1a\n" or (start[:4] == b"RIFF" and start[8:] == b"WEBP") or (start[:4] == b"GIF8" and size <= MAX_BYTES)
+    if animated or ("AVIF" in FORMATS and start[4:] in (b"ftypavif", b"ftypavis")):
         return read_animation(source)
     return _Film.read(name, file).frames()
 
@@ -107,6 +108,7 @@ class _Film:
         counted: a picture is known by its place among the stamps, as those that come out of the decoder are made up.
         begin_s: of the whole file, sound and all, by its clock.
         ends_s: of the last picture, likeliest first, or of the file, by its clock.
+        sure: the first of them is of the picture, not of the sound.
         rates_hz: that the file says it has.
         aspect: width of a pixel over its height.
     """
@@ -119,6 +121,7 @@ class _Film:
     tick: Fraction
     begin_s: float
     ends_s: list[float]
+    sure: bool
     rates_hz: list[float]
     aspect: Fraction
 
@@ -136,11 +139,12 @@ class _Film:
             if not lasts:
                 raise MediaError(f"{name} has no pictures in it; wanted a video")
             begin_s, end, tick = (container.start_time or 0) / 1e6, max(lasts), track.time_base
-            ends_s = [float((track.start_time + track.duration) * tick)] if track.duration and track.start_time is not None else []
-            ends_s += [container.duration / 1e6, begin_s + container.duration / 1e6] if container.duration else []
-            rates_hz = [float(rate) for rate in (track.average_rate, track.guessed_rate) if rate]
-            return _Film(name, file, sorted(lasts), keys, counted, tick, begin_s, [*ends_s, float((end + lasts[end]) * tick)], rates_hz,
-                         track.sample_aspect_ratio or Fraction(1))
+            own_s = [float((track.start_time + track.duration) * tick)] if track.duration and track.start_time is not None else []
+            file_s = [container.duration / 1e6, begin_s + container.duration / 1e6] if container.duration else []
+            last_s, alone = [float((end + lasts[end]) * tick)], len(container.streams) == 1
+            ends_s = [*own_s, *file_s, *last_s] if alone else [*own_s, *last_s, *file_s]
+            return _Film(name, file, sorted(lasts), keys, counted, tick, begin_s, ends_s, alone or bool(own_s),
+                         [float(rate) for rate in (track.average_rate, track.guessed_rate) if rate], track.sample_aspect_ratio or Fraction(1))
 
     def frames(self) -> Frames:
         """What is shown when: the clock may begin anywhere, and the first picture later than the sound."""
@@ -151,15 +155,22 @@ class _Film:
         late_s = first_s - max(self.begin_s, 0.0)
         zero_s = first_s - (late_s if late_s >= max(step_s, LEAD_S) else 0.0)
         starts_s = [stamp * self.tick.numerator / self.tick.denominator - zero_s for stamp in self.stamps]
-        return Frames.timed(starts_s, end_s - zero_s, [*self.rates_hz, *measured_hz] if measured_hz else [], float(self.tick), self.pictures)
+        rates_hz = [*self.rates_hz, *measured_hz] if measured_hz else []
+        return Frames.timed(starts_s, end_s - zero_s, rates_hz, float(self.tick), self.pictures, self.sure)
 
     def pictures(self, wanted: Sequence[int]) -> Iterator[Pillow.Image]:
         """The frames with these indexes, ascending, all of the size of the first."""
         stamps, jumps, size = [self.stamps[index] for index in wanted], not self.counted, None
         seen, done = self._seen(stamps, jumps), 0
         while done < len(stamps):
-            stamp, frame = next(seen, (None, None))
-            if jumps and (stamp != stamps[done] or frame.is_corrupt):  # not all that is marked as a key picture is one: without short cuts, then
+            try:
+                stamp, frame = next(seen, (None, None))
+                whole = stamp == stamps[done] and not frame.is_corrupt
+            except MediaError:
+                if not jumps:
+                    raise
+                whole = False
+            if jumps and not whole:  # not all that is marked as a key picture is one: the rest from the beginning, then
                 seen.close()
                 jumps, seen = False, self._seen(stamps[done:], False)
                 continue
@@ -219,7 +230,7 @@ def _opened(name: str, file: Any, stack: ExitStack) -> tuple[Any, Any]:
     if not tracks:
         covers = "no pictures in it but a cover" if container.streams.video else "no pictures in it"
         raise MediaError(f"{name} has {covers}; wanted a video")
-    track = next((track for track in tracks if track.disposition & Disposition.default), tracks[0])
+    track = max(tracks, key=lambda track: (bool(track.disposition & Disposition.default), track.frames != 1))  # beside a sequence may be a still
     _check_size(name, track.width, track.height)
     return container, track
 
@@ -230,10 +241,10 @@ def _check_size(name: str, width: int, height: int) -> None:
 
 
 def _packets(name: str, container: Any, track: Any) -> Iterator[Any]:
-    """Packets of a track, an empty one at the end. Where one recording was joined to another its clock goes on."""
+    """Packets of a track, an empty one at the end. Where one stream was joined to another its clock goes on."""
     packets, shift, end = container.demux(track), 0, None
     while (packet := _guarded(name, partial(next, packets, None))) is not None:
-        if packet.dts is not None:
+        if packet.dts is not None and container.format.name in STREAMS:
             if end is not None and packet.dts + shift < end - (packet.duration or 0):
                 shift = end - packet.dts
             packet.dts += shift

@@ -10,6 +10,7 @@ Letters: F frames.
 from __future__ import annotations
 
 import io
+import math
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -53,14 +54,16 @@ class Frames:
 
     @staticmethod
     def timed(starts_s: Sequence[float], length_s: float, rates_hz: Sequence[float], tick_s: float,
-              pictures: Callable[[Sequence[int]], Iterator[Pillow.Image]]) -> Frames:
-        """Frames with one of these rates, if their times are a multiple of it apart but for their own rounding; else uneven ones.
+              pictures: Callable[[Sequence[int]], Iterator[Pillow.Image]], sure: bool = True) -> Frames:
+        """Frames at the first of these rates that their times are in step with, but for what those were rounded by; else uneven ones.
 
         Args:
-            tick_s: what the times were rounded to.
+            tick_s: what times are rounded to.
+            sure: the length is known; a last frame that is held makes them uneven.
         """
         for rate_hz in rates_hz:
-            if all(abs(start_s - index / rate_hz) <= tick_s * 1.001 for index, start_s in enumerate(starts_s)):
+            within_s, longest_s = min(tick_s * 1.001, 0.4 / rate_hz), (len(starts_s) + 0.5) / rate_hz if sure else math.inf
+            if length_s <= longest_s and all(abs(start_s - index / rate_hz) <= within_s for index, start_s in enumerate(starts_s)):
                 return Frames(starts_s, len(starts_s) / rate_hz, rate_hz, pictures)
         return Frames(starts_s, length_s, None, pictures)
 
@@ -127,5 +130,4 @@ def read_animation(source: str | Path | bytes) -> Frames:
 
     *starts_ms, length_ms = accumulate((last_ms for last_ms in lasts_ms if last_ms), initial=0.0)
     starts_s = [start_ms / 1000 for start_ms in starts_ms]
-    tick_s = 0.01 if picture.format == "GIF" else 0.001
-    return Frames.timed(starts_s, length_ms / 1000, [1000 * len(places) / length_ms], tick_s if len(places) > 1 else 0, pictures)
+    return Frames.timed(starts_s, length_ms / 1000, [1000 * len(places) / length_ms], 0.01 if picture.format == "GIF" else 0.001, pictures)
