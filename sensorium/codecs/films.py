@@ -231,6 +231,8 @@ def _opened(name: str, file: Any, stack: ExitStack) -> tuple[Any, Any]:
         covers = "no pictures in it but a cover" if container.streams.video else "no pictures in it"
         raise MediaError(f"{name} has {covers}; wanted a video")
     track = max(tracks, key=lambda track: (bool(track.disposition & Disposition.default), track.frames != 1))  # beside a sequence may be a still
+    if track.codec_context is None:
+        raise MediaError(f"{name} has its pictures in a coding that is not known; convert it to mp4 (H.264)")
     _check_size(name, track.width, track.height)
     return container, track
 
@@ -287,5 +289,5 @@ def _guarded(name: str, step: Callable[[], Any]) -> Any:
 
     try:
         return step()
-    except (av.FFmpegError, ValueError, OSError, MemoryError) as error:
+    except (av.FFmpegError, ValueError, OSError, MemoryError, IndexError) as error:  # PyAV knows no tracks that turn up on the way
         raise MediaError(f"{name} is broken ({str(error)[:80]}); get a whole copy") from error
