@@ -100,6 +100,8 @@ def test_uneven_frames_that_are_decoded(tmp_path: Path) -> None:
         sn.Video(x, durations_s=[700, 1, 1]).save(tmp_path / "a.gif")
     assert not (tmp_path / "a.gif").exists()
     assert read(sn.Video(x, durations_s=[700, 1, 1]).save(tmp_path / "a.png"))[:2] == ([0, 700, 701], 702)
+    for ending in ("mp4", "webm", "webp", "png"):
+        assert read(sn.Video(x, rate_hz=1 / 3000).save(tmp_path / f"b.{ending}"))[:2] == ([0, 3000, 6000], pytest.approx(9000)), ending
 
 
 def test_a_written_film_says_which_colours_it_has(tmp_path: Path) -> None:

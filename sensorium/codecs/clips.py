@@ -103,10 +103,11 @@ def _coded(pixels: Sequence[np.ndarray], times_s: Sequence[float], rate_hz: floa
         raise ConfigError("videos are written by PyAV, which is not installed; run: pip install 'sensorium[speech]', or use .webp") from error
     buffer, (height, width, _) = io.BytesIO(), pixels[0].shape
     odd = ((0, height % 2), (0, width % 2), (0, 0))  # colours are kept for pairs of pixels
-    rate = Fraction(rate_hz or len(pixels) / times_s[-1]).limit_denominator(1001)
-    tick = 1 / rate if rate_hz else TICK
-    frames = dict(enumerate(pixels)) if rate_hz else _at(pixels, times_s, float(tick))
-    lasts = {begin: end - begin for begin, end in pairwise([*frames, len(pixels) if rate_hz else round(times_s[-1] / tick)])}
+    even = rate_hz is not None and rate_hz >= 1
+    rate = max(Fraction(rate_hz or len(pixels) / times_s[-1]).limit_denominator(1001), Fraction(1, 1001))
+    tick = 1 / rate if even else TICK
+    frames = dict(enumerate(pixels)) if even else _at(pixels, times_s, float(tick))
+    lasts = {begin: end - begin for begin, end in pairwise([*frames, len(pixels) if even else round(times_s[-1] / tick)])}
     with av.open(buffer, "w", format=ending[1:]) as container:
         container.metadata["comment"] = json.dumps(info)
         track = container.add_stream(CODINGS[ending], rate=rate)
@@ -114,7 +115,7 @@ def _coded(pixels: Sequence[np.ndarray], times_s: Sequence[float], rate_hz: floa
         track.pix_fmt, track.options = "yuv420p", {"crf": "18"}
         coder = track.codec_context
         coder.time_base, coder.colorspace, coder.color_range = tick, SMPTE_170M, LIMITED
-        if not rate_hz:
+        if not even:
             coder.max_b_frames = 0  # .mp4 holds the durations of frames as they are decoded: in the order in which they are shown, then
         for begin, pixels_HWC in [*frames.items(), (None, None)]:
             frame = None
