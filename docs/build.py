@@ -18,7 +18,7 @@ TREE = [
     "types", "data", "spec", "files", "fetch", "paths", "layers/positions", "layers/masks", "layers/cache", "layers/norms", "layers/kernels",
     "layers/swap", "layers/packed", "layers/int8", "layers/adapters", "layers/attention", "layers/mla", "layers/blocks", "layers/experts",
     "layers/stack", "layers/patches", "layers/convolutions", "layers/residuals", "codecs/colours", "codecs/containers", "codecs/depths",
-    "codecs/pictures", "codecs/vision", "codecs/tiles", "codecs/native", "codecs/clips",
+    "codecs/pictures", "codecs/vision", "codecs/tiles", "codecs/frames", "codecs/films", "codecs/native", "codecs/clips",
     "codecs/waves", "codecs/audio", "codecs/text", "codecs/_render", "codecs/sandbox", "codecs/chat", "codecs/espeak", "codecs/english",
     "codecs/video", "codecs/mandarin", "codecs/sentences", "codecs/phonemes", "codecs/voice", "encoders", "encoders_native", "encoders_relative",
     "encoders_looks", "align", "fuse", "fuse_motion", "decoder", "unet", "dual_stream", "autoencoder", "autoencoder_video", "heads", "heads_flow",

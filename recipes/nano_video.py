@@ -29,7 +29,7 @@ from nano import EMBED, END, SAY, VOCAB, add_parts, codecs, in_epochs, recipe_ov
 from pictures import SIZE, load_concepts, load_pictures, on_paper
 from sensorium.catalog import WEIGHTS
 from sensorium.codecs.clips import FrameStack
-from sensorium.codecs.vision import read_animation
+from sensorium.codecs.frames import read_animation
 from sensorium.files import read_lines
 from sensorium.train import Run
 from sensorium.zoo.nano import nano
@@ -45,9 +45,9 @@ def load_clips(folder: Path, split: str) -> tuple[list[str], torch.Tensor]:
     """Concepts and clips of a split, uint8 RGB on white, (L, LENGTH, 3, H, W)."""
     rows, clips = [row for row in read_lines(folder / "clips.jsonl") if row["split"] == split], []
     for row in rows:
-        frames, count, _ = read_animation(folder / row["parts"][0]["video"])
-        small = [np.asarray(frame.resize((SIZE, SIZE), Pillow.Resampling.LANCZOS)) for frame in frames]
-        clips.append(np.stack([small[i * count // LENGTH] for i in range(LENGTH)]))  # a file holds frames that are alike only once
+        frames = read_animation(folder / row["parts"][0]["video"])
+        shown = frames.looks([i * frames.steps()[0] // LENGTH for i in range(LENGTH)])  # a file holds frames that are alike only once
+        clips.append(np.stack([np.asarray(frame.resize((SIZE, SIZE), Pillow.Resampling.LANCZOS)) for frame in shown]))
     return [row["concept"] for row in rows], torch.from_numpy(np.stack(clips)).permute(0, 1, 4, 2, 3).contiguous()
 
 

@@ -1,8 +1,7 @@
 """What flows through a model: media, samples, requests, replies, packed batches, and the errors.
 
-Axis letters, one meaning each in the whole project: B batch, T target length, S source length, D width, N heads,
-K kv heads, E head width, C channels, H W pixels, F frames, P patches, Q queries, V vocabulary, X experts, M mel bins,
-A position axes, L rows of media, N also values of a patch.
+Axis letters, one meaning each in the whole project: B batch, T target length, S source length, D width, N heads, K kv heads, E head width, C
+channels, H W pixels, F frames, P patches, Q queries, V vocabulary, X experts, M mel bins, A position axes, L rows of media, N also values of a patch.
 """
 
 from __future__ import annotations
@@ -100,14 +99,15 @@ class Audio(Media):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Video(Media):
-    """A moving picture; see :class:`Media`. Decoded by ``codecs.native``.
+    """A moving picture; see :class:`Media`. Decoded by ``codecs.films``.
 
     Args:
         source: path, encoded bytes, or frames already decoded: float (F, C, H, W) in 0..1.
-        rate_hz: frames a second of decoded frames; files know their own.
+        rate_hz, durations_s: of decoded frames: how many a second, or else how long each is shown, in seconds; files know their own.
     """
 
     rate_hz: float | None = None
+    durations_s: Sequence[float] | None = None
     modality = "video"
     def save(self, path: str | Path) -> Path:
         """Write the video to ``path``, as sounds are written."""

@@ -33,6 +33,8 @@ import nano_voice  # noqa: E402
 
 import nano  # noqa: E402
 
+pytestmark = pytest.mark.filterwarnings("ignore::sensorium.TruncationWarning")  # the toy hears a third of a second
+
 QUIET = Console(quiet=True)
 
 

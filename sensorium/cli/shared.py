@@ -42,10 +42,10 @@ def value(text: str) -> Any:
 def moving_value(text: str) -> Any:
     """The same, but a film, or a picture that moves, is a video."""
     import sensorium as sn
-    from sensorium.codecs.vision import read_animation
+    from sensorium.codecs.frames import read_animation
 
     ending = Path(text).suffix.lower()
-    moves = ending in VIDEO_ENDINGS or (ending in (".webp", ".gif", ".png") and Path(text).is_file() and read_animation(text)[1] > 1)
+    moves = ending in VIDEO_ENDINGS or (ending in (".webp", ".gif", ".png") and Path(text).is_file() and len(read_animation(text)) > 1)
     return sn.Video(text) if moves else value(text)
 
 

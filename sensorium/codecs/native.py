@@ -11,29 +11,24 @@ Letters: F frames, C channels, H W pixels, P patches, N values of a patch.
 
 from __future__ import annotations
 
-import io
-import itertools
 import math
-from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import KW_ONLY, dataclass, field
-from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image as Pillow
 
-from sensorium.codecs.vision import MAX_PIXELS, MAX_SIDE, RESAMPLE, VisionCodec, read_animation
+from sensorium.codecs.films import read_frames
+from sensorium.codecs.vision import RESAMPLE, VisionCodec
 from sensorium.data import Arrays
 from sensorium.spec import Spec
 from sensorium.types import ConfigError, Image, MediaError, Patches, Video
 
-__all__ = ["ClipCodec", "from_config", "NativeCodec", "patched", "read_frames"]
+__all__ = ["ClipCodec", "from_config", "NativeCodec", "patched"]
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # CLIP's
 SLIMMEST = 200  # a picture's longer side over its shorter
-CONTAINERS = "matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,ogg,avi,asf,flv,mpegts,mpeg,gif"
 
 
 def patched(x_FCHW: torch.Tensor, patch: int, join: int, frames: int) -> torch.Tensor:
@@ -145,7 +140,7 @@ class ClipCodec(Spec):
         return [] if good else [f"rate_hz is {self.rate_hz}, least {self.least} and most {self.most}; wanted rate_hz > 0 and 1 <= least <= most"]
 
     def chosen(self, count: int, rate_hz: float) -> list[int]:
-        """Which of ``count`` frames are looked at, evenly apart."""
+        """Which of ``count`` steps of time are looked at, evenly apart; of a video of even frames they are its frames."""
         long = self.frame.frames
         if count < long:
             return list(range(count))
@@ -156,97 +151,13 @@ class ClipCodec(Spec):
     def encode(self, video: Video) -> Arrays:
         """A video -> its patches, and coordinates of what is made of them, times among them."""
         with ExitStack() as stack:
-            frames, count, rate_hz = read_frames(video, stack)
-            wanted = set(self.chosen(count, rate_hz))
-            seen = itertools.islice(enumerate(frames), max(wanted) + 1)
-            pictures = [self.frame.array(picture) for index, picture in seen if index in wanted]
-        if not pictures or len({picture.shape for picture in pictures}) > 1:
-            raise MediaError(f"of a video {len(pictures)} frames could be read, of sizes {sorted({tuple(p.shape[1:]) for p in pictures})}; "
-                             "wanted some, all of one size")
+            frames = read_frames(video, stack)
+            count, rate_hz = frames.steps()
+            wanted = self.chosen(count, rate_hz)
+            pictures = [self.frame.array(picture) for picture in frames.looks(wanted)]
         seconds = self.frame.frames / (len(wanted) / count * rate_hz)
         beats = float(torch.tensor(seconds, dtype=torch.float32) * self.beats_hz)
         return self.frame.arrays("video", torch.stack(pictures), seconds, beats)
-
-
-def read_frames(video: Video, stack: ExitStack) -> tuple[Iterator[Pillow.Image], int, float]:
-    """Pictures of a video one by one, how many there are, and how many a second.
-
-    Args:
-        stack: closes the file.
-
-    Raises:
-        MediaError: missing, broken, not a video, or too large.
-    """
-    source = video.source
-    if isinstance(source, torch.Tensor):
-        if source.dim() != 4 or source.shape[1] != 3 or not len(source) or not source.is_floating_point():
-            raise MediaError(f"a decoded video has shape {tuple(source.shape)} and type {source.dtype}, wanted float (F, 3, H, W) in 0..1")
-        if not video.rate_hz or video.rate_hz <= 0:
-            raise MediaError(f"a decoded video came with {video.rate_hz} frames a second; give Video(tensor, rate_hz=...)")
-        still = VisionCodec(1)
-        return (still.opened(Image(frame)) for frame in source), len(source), float(video.rate_hz)
-    name = "the video" if isinstance(source, bytes) else str(source)[:200]
-    file = io.BytesIO(source) if isinstance(source, bytes) else stack.enter_context(_file(source))
-    start = file.read(12)
-    file.seek(0)
-    if start[:8] == b"\x89PNG\r\n\x1a\n" or (start[:4] == b"RIFF" and start[8:] == b"WEBP"):
-        return read_animation(file.read() if isinstance(source, bytes) else source)
-    count, rate = _counted(name, file)
-    file.seek(0)
-    return _decoded(name, file, stack), count, float(rate)
-
-
-def _file(path: str | Path) -> Any:
-    try:
-        return open(path, "rb")
-    except (OSError, ValueError) as error:
-        raise MediaError(f"{str(path)[:200]!r} cannot be read ({str(error)[:80]}); wanted a video file") from error
-
-
-def _opened(name: str, file: Any, stack: ExitStack) -> tuple[Any, Any]:
-    """Container and picture track. The empty list of protocols keeps a playlist from opening other files or addresses."""
-    try:
-        import av
-    except ImportError as error:
-        raise ConfigError("videos are decoded by PyAV, which is not installed; run: pip install 'sensorium[speech]'") from error
-    try:
-        options = {"format_whitelist": CONTAINERS, "protocol_whitelist": "none"}
-        container = stack.enter_context(av.open(file, mode="r", options=options, metadata_errors="ignore"))
-    except (av.FFmpegError, ValueError, OSError, MemoryError) as error:
-        raise MediaError(f"{name} is not a video that can be read ({str(error)[:80]}); wanted mp4, webm, mov, avi, gif or the like") from error
-    track = next(iter(container.streams.video), None)
-    if track is None or not track.average_rate:
-        raise MediaError(f"{name} has no pictures in it; wanted a video")
-    if track.width * track.height > MAX_PIXELS or max(track.width, track.height) > MAX_SIDE:
-        raise MediaError(f"{name} is {track.width} x {track.height} pixels, wanted at most {MAX_PIXELS / 1e6:.0f} million and {MAX_SIDE} a side")
-    return container, track
-
-
-def _counted(name: str, file: Any) -> tuple[int, Fraction]:
-    """Frames, and how many a second; packets are counted, as what a file says of itself may be wrong."""
-    with ExitStack() as stack:
-        container, track = _opened(name, file, stack)
-        count = _guarded(name, lambda: sum(1 for packet in container.demux(track) if packet.size))
-        if not count:
-            raise MediaError(f"{name} has no pictures in it; wanted a video")
-        return count, track.average_rate
-
-
-def _decoded(name: str, file: Any, stack: ExitStack) -> Iterator[Pillow.Image]:
-    container, track = _opened(name, file, stack)
-    track.thread_type = "AUTO"
-    frames = container.decode(track)
-    while (frame := _guarded(name, lambda: next(frames, None))) is not None:
-        yield _guarded(name, frame.to_image)
-
-
-def _guarded(name: str, step: Any) -> Any:
-    import av
-
-    try:
-        return step()
-    except (av.FFmpegError, ValueError, OSError, MemoryError) as error:
-        raise MediaError(f"{name} is broken ({str(error)[:80]}); get a whole copy") from error
 
 
 def from_config(settings: dict[str, Any], beats_hz: float = 2.0, videos: dict[str, Any] | None = None) -> tuple[NativeCodec, ClipCodec]:

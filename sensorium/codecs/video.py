@@ -1,9 +1,9 @@
 """Video as pictures: a few frames, evenly apart, each through the codec of pictures, with their times in the text between them.
 
-    video -> frames in the middle of equal stretches of it -> before, "<time 1>", frame, "<time 2>", frame, ..., after
+    video -> what is shown in the middle of equal stretches of it -> before, "<time 1>", frame, "<time 2>", frame, ..., after
 
-Frames are looked at as they are decoded, one at a time: memory does not grow with the length of the video. Reading ends behind the last
-frame that is wanted.
+Frames are looked at as they are decoded, one at a time: memory grows with the length of the video by the times of its frames alone. Reading
+ends behind the last frame that is wanted.
 
 Letters: F frames.
 """
@@ -19,11 +19,13 @@ import numpy as np
 import torch
 
 from sensorium.codecs.english import cardinal
-from sensorium.codecs.native import read_frames
+from sensorium.codecs.films import read_frames
 from sensorium.spec import Spec
 from sensorium.types import Image, MediaError, Video
 
 __all__ = ["FramesCodec"]
+
+ROUNDING_S = 1e-6  # of sums of times: 7.9999999 s are eight
 
 
 @dataclass(frozen=True, repr=False)
@@ -55,7 +57,7 @@ class FramesCodec(Spec):
         return [] if good else [f"most is {self.most}, rate_hz {self.rate_hz} and longest_s {self.longest_s}; wanted all above 0"]
 
     def chosen(self, count: int, rate_hz: float) -> list[int]:
-        """Which of ``count`` frames are looked at: the middle ones of equal stretches."""
+        """Which of ``count`` steps of time are looked at: the middle ones of equal stretches; of a video of even frames they are its frames."""
         number = max(1, min(self.most, count, math.ceil(count / rate_hz * self.rate_hz)))
         return [int((stretch + 0.5) * count / number) for stretch in range(number)]
 
@@ -67,19 +69,15 @@ class FramesCodec(Spec):
         """
         frames: list[tuple[float, list[Any]]] = []
         with ExitStack() as stack:
-            pictures, count, rate_hz = read_frames(video, stack)
-            if count > self.longest_s * rate_hz:
-                raise MediaError(f"the video lasts {count / rate_hz:,.0f} s, wanted at most {self.longest_s:,.0f}; cut it")
+            shown = read_frames(video, stack)
+            if shown.length_s > self.longest_s:
+                raise MediaError(f"the video lasts {shown.length_s:,.0f} s, wanted at most {self.longest_s:,.0f}; cut it")
+            count, rate_hz = shown.steps()
             wanted = self.chosen(count, rate_hz)
-            for index, picture in enumerate(pictures):
-                if index in wanted:
-                    made = self.image.encode(Image(torch.from_numpy(np.asarray(picture).copy()).permute(2, 0, 1).float() / 255))
-                    frames.append((index / rate_hz, made if isinstance(made, list) else [made]))
-                if index >= wanted[-1]:
-                    break
-        if not frames:
-            raise MediaError("of the video no frame could be read; get a whole copy")
-        length = int(count / rate_hz)
+            for step, picture in zip(wanted, shown.looks(wanted), strict=True):
+                made = self.image.encode(Image(torch.from_numpy(np.asarray(picture).copy()).permute(2, 0, 1).float() / 255))
+                frames.append((step / rate_hz + ROUNDING_S, made if isinstance(made, list) else [made]))
+        length = int(shown.length_s + ROUNDING_S)
         about = {"frames": len(frames), "words": cardinal(len(frames)), "length": f"{length // 3600}:{length // 60 % 60:02d}:{length % 60:02d}"}
         out: list[Any] = [self.before.format(**about)]
         for seconds, made in frames:

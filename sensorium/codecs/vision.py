@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,15 +18,14 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image as Pillow
-from PIL import ImageChops, ImageSequence, PngImagePlugin
+from PIL import ImageChops, PngImagePlugin
 
-from sensorium.codecs.pictures import BOMBS, BROKEN, FORMATS, MAX_BYTES, MAX_PIXELS, MAX_SIDE, jxl_bytes, on_paper, open_picture, read_head, rgb
-from sensorium.codecs.pictures import read_bytes as _bytes
+from sensorium.codecs.pictures import BROKEN, MAX_PIXELS, jxl_bytes, on_paper, open_picture, read_bytes, read_head
 from sensorium.files import read_note, write_file
 from sensorium.spec import Spec
 from sensorium.types import Image, MediaError
 
-__all__ = ["load_image", "load_mask", "MAX_BYTES", "MAX_SIDE", "note_options", "read_animation", "read_info", "save_image", "VisionCodec"]
+__all__ = ["load_image", "load_mask", "note_options", "read_info", "save_image", "VisionCodec"]
 
 NOTE = "sensorium"
 
@@ -67,36 +66,6 @@ def _checked(x_CHW: torch.Tensor) -> torch.Tensor:
 def _open(source: str | Path | bytes, background: tuple[int, ...], max_pixels: int) -> Pillow.Image:
     """An upright RGB picture."""
     return on_paper(open_picture(source, max_pixels), background)
-
-
-def _rgb(picture: Pillow.Image, background: tuple[int, ...]) -> Pillow.Image:
-    """8-bit sRGB on paper, as it lies, from any mode Pillow decodes to."""
-    return on_paper(rgb(picture, picture.info.get("icc_profile")), background)
-
-
-def read_animation(source: str | Path | bytes) -> tuple[Iterator[Pillow.Image], int, float]:
-    """Frames of an animated picture (WebP, PNG, GIF) on white paper one by one, how many there are, and how many a second; a still is one frame.
-
-    Raises:
-        MediaError: as :func:`load_image`.
-    """
-    name, data = _bytes(source)
-    _open(data, (255, 255, 255), MAX_PIXELS // 4)  # the first frame, with all that is checked of a picture
-    try:
-        picture = Pillow.open(io.BytesIO(data), formats=FORMATS)
-        lasts = [float(frame.info.get("duration", 0)) for frame in ImageSequence.Iterator(picture)]
-    except (*BROKEN, *BOMBS) as error:
-        raise MediaError(f"{name} is broken or cut short; get a whole copy") from error
-
-    def frames() -> Iterator[Pillow.Image]:
-        for number in range(len(lasts)):
-            try:
-                picture.seek(number)
-                yield _rgb(picture, (255, 255, 255))
-            except BROKEN as error:
-                raise MediaError(f"{name} is broken or cut short at frame {number}; get a whole copy") from error
-
-    return frames(), len(lasts), 1000 * len(lasts) / sum(lasts) if sum(lasts) > 0 else 10.0
 
 
 def load_mask(source: Image) -> torch.Tensor:
@@ -161,7 +130,7 @@ def note_options(kind: str, info: dict[str, Any]) -> dict[str, Any]:
 
 def read_info(path: str | Path) -> dict[str, Any]:
     """What made a picture, as :func:`save_image` wrote it; {} if it says nothing."""
-    name, data = _bytes(path)
+    name, data = read_bytes(path)
     with read_head(name, data, notes=True) as picture:
         try:
             comment = picture.info.get("comment", b"")

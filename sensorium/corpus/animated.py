@@ -18,11 +18,14 @@ from __future__ import annotations
 
 import argparse
 import io
+from bisect import bisect_right
 from collections.abc import Sequence
+from itertools import accumulate, pairwise
 from pathlib import Path, PurePosixPath
 
 from PIL import Image
 
+from sensorium.codecs.frames import frame_durations
 from sensorium.corpus.draw import square
 from sensorium.corpus.emoji import concept_id
 from sensorium.corpus.folder import concepts_of, counting
@@ -47,7 +50,7 @@ def shrink(content: bytes, size: int, frames: int, where: str) -> bytes | None:
 
     Args:
         size: side in pixels.
-        frames: how many are kept, evenly apart.
+        frames: how many looks are kept, evenly apart in time.
         where: for errors.
 
     Raises:
@@ -55,22 +58,20 @@ def shrink(content: bytes, size: int, frames: int, where: str) -> bytes | None:
     """
     try:
         clip = Image.open(io.BytesIO(content))
-        count = clip.n_frames
-        if count < 2:
+        *starts_ms, length_ms = accumulate(frame_durations(clip), initial=0.0)
+        if len(starts_ms) < 2:
             return None
-        kept, lasts = [], 0
-        wanted = {int((i + 0.5) * count / frames) for i in range(min(frames, count))}
-        for number in range(count):
+        kept: dict[int, Image.Image] = {}
+        shown = [bisect_right(starts_ms, (i + 0.5) * length_ms / frames) - 1 for i in range(frames)]
+        for number in sorted(set(shown)):
             clip.seek(number)
-            clip.load()
-            lasts += clip.info.get("duration", 0)
-            if number in wanted:
-                kept.append(square(clip.convert("RGBA"), size))
+            kept[number] = square(clip.convert("RGBA"), size)
     except (OSError, ValueError, SyntaxError) as error:
         raise MediaError(f"{where} is not a moving picture that can be read ({error})") from error
     out = io.BytesIO()
-    kept[0].save(out, "WEBP", save_all=True, append_images=kept[1:], duration=round(lasts / len(kept)), loop=0, lossless=True, quality=0,
-                 minimize_size=False)
+    first, *rest = (kept[number] for number in shown)
+    lasts_ms = [round(end) - round(begin) for begin, end in pairwise(i * length_ms / frames for i in range(frames + 1))]
+    first.save(out, "WEBP", save_all=True, append_images=rest, duration=lasts_ms, loop=0, lossless=True, quality=0, minimize_size=False)
     return out.getvalue()
 
 
