@@ -16,6 +16,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,8 @@ from sensorium.layers.packed import PackedLinear
 from sensorium.model import ModelNet
 from sensorium.types import CheckpointError, ConfigError
 
-__all__ = ["adapt", "adapter_base", "is_adapter", "load_adapter", "Lora", "merged", "Merging", "save_adapter", "switch", "without"]
+__all__ = ["adapt", "adapter_base", "check_savable", "free_name", "is_adapter", "load_adapter", "Lora", "merged", "Merging",
+           "save_adapter", "switch", "without"]
 
 CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
 _PARTS = {"lora_A": "down", "lora_B": "up", "lora_magnitude_vector": "magnitude"}
@@ -216,6 +218,23 @@ def _targets(model: ModelNet, modules: dict[str, str], names: _Names) -> list[st
         return sorted(modules.values())
     others = {source.removesuffix(".weight") for path, rule in names.rules.items() for source in rule.source if path.endswith(".weight")}
     return sorted(modules.values() if any(name.rpartition(".")[2] in ends for name in others - set(modules.values())) else ends)
+
+
+def check_savable(model: ModelNet, lora: Lora) -> None:
+    """See, before an adapter is trained, that it can be saved.
+
+    Raises:
+        ConfigError: a layer that the published layout has in another form; by its path.
+    """
+    names = _Names.of(model)
+    for path in linear_layers(model):
+        if any(fnmatchcase(path, pattern) for pattern in lora.paths):
+            names.theirs(path)
+
+
+def free_name(model: ModelNet, wanted: str = "default") -> str:
+    """A name that no adapter of the model has: the one wanted, or that with a number."""
+    return next(name for name in (wanted, *(f"{wanted}-{number}" for number in range(2, 99))) if name not in model.spec.adapters)
 
 
 def is_adapter(folder: str | Path) -> bool:
