@@ -118,14 +118,14 @@ def as_parts(data: Any, where: str) -> Any:
         if modality in media:
             raise MediaError(f"{where}: {key} and another key both hold {modality}; put all of it into one list")
         media[modality] = rows
-    script = _Script(where, media)
-    used = {*kind, *script.read(kind, held), *(key for key in held if key in _COLUMNS)} if kind else script.caption(held)
+    script, columns = _Script(where, media), [key for key in data if key in _COLUMNS]
+    used = {*kind, *script.read(kind, held), *columns} if kind else script.caption(held, columns)
     if not used:
         return data
     extra = {key: value for key, value in held.items() if key not in used}
     if script.system and extra.get("system"):
         raise MediaError(f"{where}: system stands beside the messages and among them; keep one")
-    return {**extra, **({"system": script.system} if script.system else {}), **script.notes, "parts": script.parts()}
+    return {**extra, **({"system": script.system} if script.system is not None else {}), **script.notes, "parts": script.parts()}
 
 
 @dataclass
@@ -139,7 +139,7 @@ class _Script:
 
     where: str
     media: dict[str, list[Any]]
-    system: str = ""
+    system: str | None = None
     turns: list[tuple[str, list[dict[str, Any]], bool]] = field(default_factory=list)
     notes: dict[str, list[Any]] = field(default_factory=dict)
 
@@ -180,7 +180,7 @@ class _Script:
             pieces = [{"text": "".join(piece["text"] for piece in pieces)}]
         if role != "system":
             self.turns.append((role, pieces, role == "assistant" and learn and all(weights)))
-        elif self.turns or self.system:
+        elif self.turns or self.system is not None:
             raise self.refuse(f"{name} is of {said}; wanted one such message, and as the first")
         else:
             self.system = pieces[0]["text"]
@@ -250,19 +250,19 @@ class _Script:
         self.exchange(question, answer)
         return set()
 
-    def caption(self, held: Mapping[str, Any]) -> set[str]:
+    def caption(self, held: Mapping[str, Any], columns: list[str]) -> set[str]:
         """Media, and a text about them; the keys that were used, none where this is something else."""
         found = {key: str(held[key]) for key in _CAPTIONS if isinstance(held.get(key), (str, int))}
-        if not found or not set(held) & set(_COLUMNS):
+        if not found or not columns:
             return set()
         if not self.media:
-            raise self.refuse(f"{', '.join(key for key in held if key in _COLUMNS)} is empty, and nothing stands for it; leave the sample out")
+            raise self.refuse(f"{', '.join(columns)} is empty, and nothing stands for it; leave the sample out")
         if len(set(found.values())) > 1:
             raise self.refuse(f"holds {' and '.join(found)}, and nothing says which is to be learned; keep one")
         if not all(value.strip() for value in found.values()):
             raise self.refuse(f"{next(iter(found))} is empty, so there is nothing to learn; leave the sample out")
         self.turns = [("user", [], False), ("assistant", [{"text": next(iter(found.values()))}], True)]
-        return {*found, *(key for key in held if key in _COLUMNS)}
+        return {*found, *columns}
 
     def parts(self) -> list[dict[str, Any]]:
         """The turns as parts, media in their places."""

@@ -61,16 +61,15 @@ def lessons_of(sample: Sample, where: str) -> list[tuple[list[Message], str]]:
     for part in sample.parts:
         if isinstance(part.value, Media) and isinstance(part.value.source, Path) and not part.value.source.is_file():
             raise MediaError(f"{where}: names {part.value.source}, which is no file; put it there, or leave the sample out")
-        if part.role == "assistant" and not part.target and said:
-            messages, said = [*messages, user(*said), assistant(part.value)], []
-        elif not part.target and part.role != "assistant":
+        if not part.target and part.role != "assistant":
             said.append(part.value)
             continue
         if not isinstance(part.value, Text) or not said:
-            raise MediaError(f"{where}: a target is {part.value!r:.60}{'' if said else ' with nothing before it'}; wanted a text that answers what "
+            raise MediaError(f"{where}: an answer is {part.value!r:.60}{'' if said else ' with nothing before it'}; wanted a text that answers what "
                              'is before it: {"parts": [{"text": "Who are you?"}, {"text": "Sensorium.", "target": true}]}')
         messages = [*messages, user(*said)]
-        found.append((messages, part.value.text))
+        if part.target:
+            found.append((messages, part.value.text))
         messages, said = [*messages, assistant(part.value.text)], []
     if not found:
         raise MediaError(f'{where}: nothing is a target, so there is nothing to learn; mark the answer: {{"text": "...", "target": true}}')

@@ -17,7 +17,7 @@ import numpy as np
 
 from sensorium.layouts import parse_sample
 from sensorium.shards import Loose, Tar
-from sensorium.tables import Columns, CommaSeparated, Joined, JsonLines, Source
+from sensorium.tables import Columns, CommaSeparated, Joined, JsonLines, Source, downloads
 from sensorium.types import ConfigError, MediaError
 
 __all__ = ["Mixture", "open_source", "parse_sample", "Source"]
@@ -54,23 +54,24 @@ def _folder(folder: Path) -> Source:
     if (folder / "dataset_dict.json").is_file():
         parts = sorted(part.name for part in folder.iterdir() if (part / "state.json").is_file())
         raise MediaError(f"{folder} holds a dataset in {', '.join(parts)}; give one of them, as {folder / (parts or ['train'])[0]}")
-    notes = [path for path in (folder / f"metadata{ending}" for ending in _KINDS) if path.is_file()]
-    if notes:
-        return _one(folder, notes)
+    tables = [path for path in (folder / f"metadata{ending}" for ending in _KINDS) if path.is_file()]
+    if tables:
+        return _one(folder, tables)
     saved = sorted(folder.glob("data-*.arrow")) if (folder / "state.json").is_file() else []
     shards: dict[str, list[Path]] = {}
     for file in sorted(folder.iterdir()):
         ending = next((end for end in file.suffixes[-2:] if end.lower() in _KINDS), "").lower()
         if file.is_file() and ending and not file.name.startswith(".") and ending != ".json":
             shards.setdefault(ending, []).append(file)
-    tars = {file.stem for file in shards.get(".tar", [])}
-    if tars and {file.stem for file in shards.get(".parquet", [])} <= tars:
-        shards.pop(".parquet", None)  # img2dataset's notes about the shard beside it
+    about: list[Path] = []
+    if all(file.with_suffix("").is_dir() or file.with_suffix(".tar").is_file() for file in shards.get(".parquet", [])):
+        about = shards.pop(".parquet", [])  # what img2dataset notes about the shard beside it
+    notes = [note for file in about for note in downloads(file)]
     if not saved and not shards:
-        return Loose(folder)
+        return Joined([Loose(folder, about)], notes)
     if not saved and len(shards) > 1:
         raise MediaError(f"{folder} holds {' and '.join(sorted(shards))} files, and nothing says which hold the samples; give one file")
-    return Joined([open_source(file) for file in _whole(folder, saved or next(iter(shards.values())))])
+    return Joined([open_source(file) for file in _whole(folder, saved or next(iter(shards.values())))], notes)
 
 
 def _one(folder: Path, files: Sequence[Path]) -> Source:

@@ -12,7 +12,7 @@ import shutil
 import tarfile
 import tempfile
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,8 @@ _TEXTS = ("txt", "cls", "caption", "text", "transcription")
 Member = Callable[[], bytes]
 
 
-def _grouped(members: Iterable[tuple[str, Member]], name: str) -> tuple[dict[str, dict[str, Member]], tuple[str, ...]]:
-    """Key -> ending -> member, in the order of the file; and a note about members that are of no sample."""
+def _grouped(members: Iterable[tuple[str, Member]], name: str, heads: Collection[str]) -> tuple[dict[str, dict[str, Member]], tuple[str, ...]]:
+    """Key -> ending -> member, in the order of the file; and a note about members of no sample, which has an ending of ``heads``."""
     groups: dict[str, dict[str, Member]] = {}
     stray = []
     for path, member in members:
@@ -40,9 +40,9 @@ def _grouped(members: Iterable[tuple[str, Member]], name: str) -> tuple[dict[str
         if found[2].lower() in endings:
             raise MediaError(f"{name} holds {path!r} twice, or with its ending in other cases; write the shard again with one of each")
         endings[found[2].lower()] = member
-    samples = {key: held for key, held in groups.items() if "json" in held or held.keys() & ENDINGS.keys()}
+    samples = {key: held for key, held in groups.items() if held.keys() & set(heads)}
     stray += [f"{key}.{ending}" for key, held in groups.items() if key not in samples for ending in held]
-    said = f"{name}: {len(stray)} members left out, as {stray[0]!r}: no medium or .json has their key (which ends at its first dot)" if stray else ""
+    said = f"{name}: {len(stray)} files left out, as {stray[0]!r}: no medium or .json has their key (which ends at its first dot)" if stray else ""
     if not samples:
         raise MediaError(said or f"{name} is empty; wanted members such as 000.png and 000.txt")
     return samples, (said,) if said else ()
@@ -91,7 +91,7 @@ class Tar:
                 members = [self._member(item) for item in tar if not item.isdir()]
         except (OSError, tarfile.TarError) as error:
             raise MediaError(f"{self.path} is not a readable tar ({error}); wanted a webdataset shard") from error
-        self._samples, self.notes = _grouped(members, self.path.name)
+        self._samples, self.notes = _grouped(members, self.path.name, (*ENDINGS, "json"))
         self._keys = list(self._samples)
 
     def __len__(self) -> int:
@@ -116,13 +116,18 @@ class Tar:
 
 
 class Loose:
-    """A folder whose files are named as the members of a webdataset tar."""
+    """A folder whose files are named as the members of a webdataset tar.
 
-    def __init__(self, path: str | Path) -> None:
+    Args:
+        path: of the folder.
+        known: files in it that are of no sample.
+    """
+
+    def __init__(self, path: str | Path, known: Collection[Path] = ()) -> None:
         self.path = Path(path)
-        names = {file.relative_to(self.path): file for file in sorted(self.path.rglob("*")) if file.is_file()}
+        names = {file.relative_to(self.path): file for file in sorted(self.path.rglob("*")) if file.is_file() and file not in known}
         members = ((name.as_posix(), file.read_bytes) for name, file in names.items() if not any(piece.startswith(".") for piece in name.parts))
-        self._samples, self.notes = _grouped(members, self.path.name)
+        self._samples, self.notes = _grouped(members, self.path.name, ENDINGS)
         self._keys = list(self._samples)
 
     def __len__(self) -> int:

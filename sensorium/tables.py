@@ -12,7 +12,7 @@ import csv
 import io
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,7 +20,7 @@ from typing import Any, Protocol
 from sensorium.layouts import ENDINGS, inside, medium, parse_sample
 from sensorium.types import MediaError, Sample
 
-__all__ = ["Columns", "CommaSeparated", "Joined", "JsonLines", "parse_json", "parse_named", "Source", "unpacked"]
+__all__ = ["Columns", "CommaSeparated", "downloads", "Joined", "JsonLines", "parse_json", "parse_named", "Source", "unpacked"]
 
 _PACKED = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
 
@@ -180,7 +180,7 @@ class Columns:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self._table = _table(self.path)
-        self._names = _class_names(self._table.schema.metadata or {})
+        self._names, self._media = _features(self._table.schema.metadata or {})
         failed = self._failed()
         self._rows = [row for row in range(self._table.num_rows) if row not in failed]
         counts = Counter(failed.values())
@@ -203,6 +203,7 @@ class Columns:
         for name, classes in self._names.items():
             if isinstance(cells.get(name), int) and 0 <= cells[name] < len(classes):
                 cells[name] = classes[cells[name]]
+        cells = {self._media.get(name, name): value for name, value in cells.items()}
         return parse_sample(_named_files(cells), where, lambda name: inside(self.path.parent, name, where))
 
     def _failed(self) -> dict[int, str]:
@@ -213,6 +214,14 @@ class Columns:
         states = self._table["status"].to_pylist()
         empty = [not any(cells) for cells in zip(*(self._table[name].is_valid().to_pylist() for name in media), strict=True)]
         return {row: str(state) for row, (state, gone) in enumerate(zip(states, empty, strict=True)) if gone and state != "success"}
+
+
+def downloads(path: Path) -> tuple[str, ...]:
+    """What img2dataset's table beside a shard says about media that were never downloaded."""
+    table = _table(path)
+    states = table["status"].to_pylist() if "status" in table.column_names else []
+    counts = Counter(str(state) for state in states if state != "success")
+    return tuple(f"{path.name}: {count} of {len(states)} rows left out, {why}" for why, count in counts.items())
 
 
 def _table(path: Path) -> Any:
@@ -231,22 +240,24 @@ def _table(path: Path) -> Any:
         raise MediaError(f"{path} is not a readable {path.suffix[1:]} file ({str(error)[:80]})") from error
 
 
-def _class_names(metadata: Mapping[bytes, bytes]) -> dict[str, list[str]]:
-    """Column -> names of its classes, as far as ``datasets`` wrote them into the schema."""
+def _features(metadata: Mapping[bytes, bytes]) -> tuple[dict[str, list[str]], dict[str, str]]:
+    """What ``datasets`` wrote into the schema: column -> names of its classes, and the only column of a medium -> what that is."""
     if b"huggingface" not in metadata:
-        return {}
+        return {}, {}
     features = parse_json(metadata[b"huggingface"], "the schema's huggingface note").get("info", {}).get("features", {})
-    classes = {name: kind for name, kind in features.items() if isinstance(kind, dict) and kind.get("_type") == "ClassLabel"}
-    return {name: kind["names"] for name, kind in classes.items() if kind.get("names")}
+    kinds = {name: kind for name, kind in features.items() if isinstance(kind, dict)}
+    named = {name: str(kind.get("feature", kind).get("_type")).lower() for name, kind in kinds.items() if isinstance(kind.get("feature", {}), dict)}
+    alone = {name: kind for name, kind in named.items() if kind in ENDINGS.values() and list(named.values()).count(kind) == 1}
+    return {name: kind["names"] for name, kind in kinds.items() if named.get(name) == "classlabel" and kind.get("names")}, alone
 
 
 class Joined:
     """Several sources, one after the other."""
 
-    def __init__(self, sources: Sequence[Source]) -> None:
+    def __init__(self, sources: Sequence[Source], notes: Sequence[str] = ()) -> None:
         self._sources = sources
         self._ends = list(accumulate(len(source) for source in sources))
-        self.notes = tuple(note for source in sources for note in source.notes)
+        self.notes = (*notes, *(note for source in sources for note in source.notes))
 
     def __len__(self) -> int:
         return self._ends[-1]
@@ -254,6 +265,3 @@ class Joined:
     def __getitem__(self, index: int) -> Sample:
         which = bisect.bisect_right(self._ends, index)
         return self._sources[which][index - (self._ends[which - 1] if which else 0)]
-
-    def __iter__(self) -> Iterator[Sample]:
-        return (self[index] for index in range(len(self)))

@@ -19,7 +19,7 @@ _TARGETS = {"attention": "decoder.*.attention.*", "mlp": "decoder.*.mlp.*", "con
 
 def adapt(
     what: Annotated[list[str], typer.Argument(metavar="[NAME] DATA", help="The model, if not the best language model at hand, and what it shall "
-                                              "learn: a file of samples, one a line.")],
+                                              "learn: samples as .jsonl, .json, .csv, .parquet, .tar, or a folder.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the adapter; an interrupted run in it goes on.")],
     rank: Annotated[int, typer.Option(min=1, help="More learns more, and is larger.")] = 16,
     alpha: Annotated[float | None, typer.Option(help="Strength of what is learned, over the rank; default twice the rank.")] = None,
@@ -48,7 +48,9 @@ def adapt(
 
     [dim]{"parts": [{"image": "cat.png"}, {"text": "What is this?"}, {"text": "A cat.", "target": true}]}[/dim]
 
-    [dim]{"messages": [{"role": "user", "content": "Who are you?"}, {"role": "assistant", "content": "I am Sensorium."}]}[/dim]
+    [dim]{"messages": [{"role": "user", "content": "<image>What is this?"}, {"role": "assistant", "content": "A cat."}], "images": ["cat.png"]}[/dim]
+
+    What [b]datasets[/b], webdataset and img2dataset write is read too, and the layouts of ShareGPT, LLaVA, Alpaca and TRL.
 
     Then ask it; [b]peft[/b] loads the folder too.
 
