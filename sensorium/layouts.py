@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from sensorium.types import MODALITIES, Audio, Image, MediaError, Part, Sample, Text, Video
 
@@ -84,9 +84,9 @@ def medium(value: Any, where: str, media: Callable[[str], Any]) -> Any:
         except binascii.Error as error:
             raise MediaError(f"{where}: a data: address is not base64 ({error}); write the file's bytes as base64") from error
     if isinstance(value, str) and re.match(r"[a-z][a-z0-9+.-]+://", value, re.IGNORECASE):
-        if urlsplit(value).scheme != "file":
+        if not value.lower().startswith("file://"):
             raise MediaError(f"{where}: {value[:80]} is on the net, and nothing is fetched; download it and name the file")
-        value = unquote(urlsplit(value).path)
+        value = unquote(value[len("file://") :].removeprefix("localhost"))
     if isinstance(value, (str, bytes)) and value:
         return media(value) if isinstance(value, str) else value
     shown = "empty" if value is None or isinstance(value, (str, bytes)) else f"{str(value)[:60]}"
@@ -161,7 +161,7 @@ class _Script:
 
     def _message(self, row: Any, name: str, learn: bool) -> None:
         row = {key: value for key, value in row.items() if value is not None} if isinstance(row, dict) else {}
-        said, content = row.pop("role", row.pop("from", None)), row.pop("content", row.pop("value", None))
+        said, content = str(row.pop("role", row.pop("from", None))), row.pop("content", row.pop("value", None))
         if said in _TOOLS or any(row.get(key) for key in ("tool_calls", "function_call", "tool_call_id")):
             raise self.refuse(f"{name} uses tools, which are not learned; leave such samples out")
         thought = next((key for key in ("reasoning_content", "reasoning", "thinking") if row.get(key)), None)
@@ -202,9 +202,9 @@ class _Script:
                 out += self.text(item, role)
                 continue
             item = {key: value for key, value in item.items() if value is not None} if isinstance(item, dict) else {}
-            kind = item.pop("type", next((key for key in item if key.removesuffix("_url") in MODALITIES), None))
+            kind = str(item.pop("type", next((key for key in item if key.removesuffix("_url") in MODALITIES), None)))
             kind = {"input_text": "text", "output_text": "text", "input_image": "image"}.get(kind, kind)
-            modality = str(kind).removesuffix("_url").removeprefix("input_")
+            modality = kind.removesuffix("_url").removeprefix("input_")
             keys = [key for key in (kind, f"{modality}_url", modality, "url", "path", "base64") if key in item]
             value = item.pop(keys[0]) if keys else None
             if isinstance(value, dict) and "data" in value:  # {"data": base64, "format": "wav"}
@@ -237,9 +237,10 @@ class _Script:
 
     def instructed(self, instruction: Any, output: Any, held: Mapping[str, Any]) -> set[str]:
         """Alpaca's, with what LLaMA-Factory adds: the conversation so far."""
-        for pair in held.get("history", []):
-            if not isinstance(pair, list) or len(pair) != 2:
-                raise self.refuse(f"history holds {str(pair)[:60]}; wanted pairs of a question and its answer")
+        history = held.get("history", [])
+        if not isinstance(history, list) or any(not isinstance(pair, list) or len(pair) != 2 for pair in history):
+            raise self.refuse(f"history is {str(history)[:60]}; wanted a list of pairs, a question and its answer")
+        for pair in history:
             self.exchange(*pair)
         given = held.get("input") or ""
         self.exchange(f"{instruction}\n{given}" if given and isinstance(instruction, str) else instruction, output)
@@ -289,7 +290,10 @@ _LAYOUTS: dict[tuple[str, ...], Callable[..., set[str]]] = {
 
 def inside(folder: Path, name: str, where: str) -> Path:
     """The path of a file named in a file of samples; it may not leave that file's folder."""
-    path = (folder.resolve() / name).resolve()
+    try:
+        path = (folder.resolve() / name).resolve()
+    except (OSError, ValueError) as error:
+        raise MediaError(f"{where} names {name[:60]!r}, which no file can be called; name one beside the file of samples") from error
     if not path.is_relative_to(folder.resolve()):
         raise MediaError(f"{where} names {name!r}, which is outside its folder; keep media beside the file of samples")
     return path

@@ -7,6 +7,7 @@ An answer follows exactly what the model reads when it is asked: what is learned
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -59,7 +60,7 @@ def lessons_of(sample: Sample, where: str) -> list[tuple[list[Message], str]]:
     messages = [Message("system", (Text(system),))] if system is not None else []
     found, said = [], []
     for part in sample.parts:
-        if isinstance(part.value, Media) and isinstance(part.value.source, Path) and not part.value.source.is_file():
+        if isinstance(part.value, Media) and isinstance(part.value.source, Path) and not os.path.isfile(part.value.source):
             raise MediaError(f"{where}: names {part.value.source}, which is no file; put it there, or leave the sample out")
         if not part.target and part.role != "assistant":
             said.append(part.value)

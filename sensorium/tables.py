@@ -57,7 +57,7 @@ def parse_json(text: bytes | str, where: str) -> Any:
         raise MediaError(f"{where}: byte {error.start + 1} is not UTF-8; save the file as UTF-8") from error
     except json.JSONDecodeError as error:
         raise MediaError(f"{where}: not JSON ({error.msg} at character {error.pos + 1}); wanted one sample a line") from error
-    except (ValueError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # numbers of thousands of digits, and lists in lists without end
         raise MediaError(f"{where}: not JSON that can be read ({str(error)[:80]})") from error
 
 

@@ -347,6 +347,9 @@ def test_conversations_that_cannot_be_learned(tmp_path: Path) -> None:
                       ({"messages": [ASK, {"role": "assistant", "content": [{"image": "red.png"}]}]}, "holds image; wanted text"),
                       ({"messages": [ASK, SAY, {"role": "system", "content": "x"}]}, "as the first"),
                       ({"messages": [{"role": "system", "content": "x"}, ASK, SAY], "system": "y"}, "system stands beside"),
+                      ({"messages": [{"role": {}, "content": 3}]}, "the role '{}'"), ({"messages": "hi"}, "a conversation is 'hi'"),
+                      ({"instruction": "a", "output": "b", "history": 3}, "history is 3"), ({"prompt": "a", "completion": 3}, "the answer is '3'"),
+                      ({"messages": [{"role": "user", "content": [{"type": {}}]}]}, "holds '{}'"),
                       ({"text": "a page"}, "got no parts but text"), ({"image": "red.png", "text": "a", "caption": "b"}, "text and caption")):
         assert says in refused(tmp_path, row), row
 
