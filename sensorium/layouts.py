@@ -98,7 +98,7 @@ def as_parts(data: Any, where: str) -> Any:
 
     Conversations are ``messages`` (role, content: a text, or a list as OpenAI and Qwen write) or ``conversations`` (from, value: ShareGPT, LLaVA),
     with their media in ``images``, ``videos``, ``audios``, each where <image>, <video>, <audio> or {"type": "image"} stands, or before the first
-    question where nothing is marked (as TRL). Other layouts are in ``_LAYOUTS``. An answer with a weight, loss or train of 0 is read, not learned.
+    question where nothing is marked. Other layouts are in ``_LAYOUTS``. An answer with a weight, loss or train of 0 is read, not learned.
 
     Raises:
         MediaError: marks and media do not match, tools, preferences, and whatever else cannot be learned; by name.
