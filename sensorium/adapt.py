@@ -16,6 +16,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,13 @@ from torch import nn
 
 from sensorium.checkpoint import PUBLISHED, Rule, read_published, read_tensors, write_tensors
 from sensorium.files import write_file
-from sensorium.layers.adapters import Lora, adapted_layers, add_adapter, linear_layers, patterns_of, remove_adapter, sizes
+from sensorium.layers.adapters import Layer, Lora, adapted_layers, add_adapter, linear_layers, patterns_of, remove_adapter, sizes
 from sensorium.layers.packed import PackedLinear
 from sensorium.model import ModelNet
 from sensorium.types import CheckpointError, ConfigError
 
-__all__ = ["adapt", "adapter_base", "is_adapter", "load_adapter", "Lora", "merged", "Merging", "save_adapter", "switch", "without"]
+__all__ = ["adapt", "adapter_base", "check_savable", "free_name", "is_adapter", "load_adapter", "Lora", "merged", "Merging",
+           "save_adapter", "switch", "without"]
 
 CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
 _PARTS = {"lora_A": "down", "lora_B": "up", "lora_magnitude_vector": "magnitude"}
@@ -160,23 +162,37 @@ class _Names:
         entry = PUBLISHED[config.get("model_type") or config.get("_class_name")]
         return _Names(entry.rules(model.spec, config), entry.rename, entry.module)
 
-    def theirs(self, path: str) -> str:
-        """The name of our layer."""
+    def theirs(self, path: str, layer: Layer) -> tuple[str, torch.Tensor | None]:
+        """The name of our layer, and which of its rows ours are, in our order; None where they are the same."""
         if self.rules is None:
-            return path
+            return path, None
         rule = self.rules.get(f"{path}.weight")
-        if rule is None or rule.make is not None or len(rule.source) != 1:
+        order = None if rule is None or rule.make is None else _row_order(rule.make, *sizes(layer))
+        if rule is None or len(rule.source) != 1 or (rule.make is not None and order is None):
             made = ", ".join(rule.source) if rule else "nothing"
             raise ConfigError(f"{path} is made of {made}, which the published model has in another form, so its adapter cannot be saved for it; "
                               "leave it out of Lora(paths=...)")
-        return self.module(rule.source[0]).removesuffix(".weight")
+        return self.module(rule.source[0]).removesuffix(".weight"), order
 
     def ours(self) -> Callable[[str], str | None]:
         """Tells the path of the layer of a name; None where there is none."""
         if self.rules is None:
             return str
-        known = {rule.source[0]: path.removesuffix(".weight") for path, rule in self.rules.items() if rule.make is None and len(rule.source) == 1}
+        known = {rule.source[0]: path.removesuffix(".weight") for path, rule in self.rules.items() if len(rule.source) == 1}
         return lambda name: known.get(self.rename(f"{name}.weight"))
+
+
+def _row_order(make: Callable[..., torch.Tensor], rows: int, columns: int) -> torch.Tensor | None:
+    """Which row of the published matrix each of ours is, where another order of rows is all that sets them apart; else None."""
+    numbers = torch.arange(rows * columns, dtype=torch.int32).view(rows, columns)
+    try:
+        made = make(numbers)
+    except (RuntimeError, IndexError):  # made of something that is no such matrix
+        return None
+    if made.shape != numbers.shape or torch.equal(made, numbers):
+        return None
+    order = (made[:, 0] // columns).long()
+    return order if torch.equal(numbers[order], made) and len(order.unique()) == rows else None
 
 
 def save_adapter(model: ModelNet, folder: str | Path, name: str | None = None, base: str | None = None) -> Path:
@@ -195,8 +211,10 @@ def save_adapter(model: ModelNet, folder: str | Path, name: str | None = None, b
         raise ConfigError(f"the model has no adapter {name!r} to save; it has {', '.join(model.spec.adapters) or 'none'}; say which by name=")
     lora, names, folder = model.spec.adapters[name], _Names.of(model), Path(folder)
     nets = {path: adapters.get_submodule(name) for path, _, adapters in adapted_layers(model) if name in adapters.strength}
-    modules = {path: names.theirs(path) for path in nets}
-    tensors = {f"base_model.model.{modules[path]}.{part}{'' if ours == 'magnitude' else '.weight'}": net.get_parameter(ours)
+    theirs = {path: names.theirs(path, model.get_submodule(path)) for path in nets}
+    modules = {path: name for path, (name, _) in theirs.items()}
+    tensors = {f"base_model.model.{modules[path]}.{part}{'' if ours == 'magnitude' else '.weight'}":
+               _ordered(net.get_parameter(ours), None if theirs[path][1] is None else theirs[path][1].argsort(), ours)
                for path, net in nets.items() for part, ours in _PARTS.items() if ours != "magnitude" or lora.dora}
     config = {
         "peft_type": "LORA", "task_type": "CAUSAL_LM" if names.rules is not None and "text" in model.spec.heads else None,
@@ -209,6 +227,11 @@ def save_adapter(model: ModelNet, folder: str | Path, name: str | None = None, b
     return folder
 
 
+def _ordered(value: torch.Tensor, order: torch.Tensor | None, part: str) -> torch.Tensor:
+    """An adapter's tensor with the layer's rows in another order; ``down`` has none of them."""
+    return value if order is None or part == "down" else value.detach()[order.to(value.device)]
+
+
 def _targets(model: ModelNet, modules: dict[str, str], names: _Names) -> list[str]:
     """PEFT's list of layers: the ends of their names where these say exactly the same, else the whole names."""
     ends = {name.rpartition(".")[2] for name in modules.values()}
@@ -216,6 +239,23 @@ def _targets(model: ModelNet, modules: dict[str, str], names: _Names) -> list[st
         return sorted(modules.values())
     others = {source.removesuffix(".weight") for path, rule in names.rules.items() for source in rule.source if path.endswith(".weight")}
     return sorted(modules.values() if any(name.rpartition(".")[2] in ends for name in others - set(modules.values())) else ends)
+
+
+def check_savable(model: ModelNet, lora: Lora) -> None:
+    """See, before an adapter is trained, that it can be saved.
+
+    Raises:
+        ConfigError: a layer that the published layout has in another form; by its path.
+    """
+    names = _Names.of(model)
+    for path, layer in linear_layers(model).items():
+        if any(fnmatchcase(path, pattern) for pattern in lora.paths):
+            names.theirs(path, layer)
+
+
+def free_name(model: ModelNet, wanted: str = "default") -> str:
+    """A name that no adapter of the model has: the one wanted, or that with a number."""
+    return next(name for name in (wanted, *(f"{wanted}-{number}" for number in range(2, 99))) if name not in model.spec.adapters)
 
 
 def is_adapter(folder: str | Path) -> bool:
@@ -244,12 +284,17 @@ def load_adapter(model: ModelNet, folder: str | Path, name: str | None = None) -
     if not (folder / TENSORS).is_file() and (folder / "adapter_model.bin").is_file():
         raise CheckpointError(f"{folder.name}/adapter_model.bin is a pickle, which can run code; wanted {TENSORS}: save the adapter again with "
                               "peft's save_pretrained, which writes it")
-    nets, problems = _placed(read_tensors(folder / TENSORS), _Names.of(model))
-    rank, layers = config["r"], linear_layers(model)
+    names = _Names.of(model)
+    nets, problems = _placed(read_tensors(folder / TENSORS), names)
+    rank, layers, orders = config["r"], linear_layers(model), {}
     for path, parts in nets.items():
         if path not in layers:
             problems.append(f"it changes {path}, which is no linear layer here")
             continue
+        try:
+            orders[path] = names.theirs(path, layers[path])[1]
+        except ConfigError as error:
+            problems.append(str(error))
         rows, columns = sizes(layers[path])
         wanted = {"down": (rank, columns), "up": (rows, rank)} | ({"magnitude": (rows,)} if config.get("use_dora") else {})
         given = {part: tuple(value.shape) for part, value in parts.items()}
@@ -264,7 +309,7 @@ def load_adapter(model: ModelNet, folder: str | Path, name: str | None = None) -
                 dora=bool(config.get("use_dora")), rslora=bool(config.get("use_rslora")))
     out = adapt(model, lora, name)
     for path, parts in nets.items():
-        out.get_submodule(f"{path}.adapters.{name}").load_state_dict(parts)
+        out.get_submodule(f"{path}.adapters.{name}").load_state_dict({part: _ordered(value, orders[path], part) for part, value in parts.items()})
     return out
 
 

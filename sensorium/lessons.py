@@ -7,9 +7,13 @@ An answer follows exactly what the model reads when it is asked: what is learned
 
 from __future__ import annotations
 
+import os
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,9 +24,26 @@ from sensorium.layers.adapters import Lora
 from sensorium.model import ModelNet
 from sensorium.samples import Mixture, Source
 from sensorium.train import Group, Run
-from sensorium.types import Batch, ConfigError, MediaError, Message, Sample, Text, assistant, user
+from sensorium.types import (
+    MODALITIES,
+    Batch,
+    CheckpointError,
+    ConfigError,
+    Media,
+    MediaError,
+    Message,
+    ModalityError,
+    Sample,
+    ShapeError,
+    Text,
+    assistant,
+    user,
+)
 
 __all__ = ["Course", "lay_out", "lessons_of", "turns"]
+
+_DECIDES = ("weight", "weights", "sample_weight", "loss_weight", "mask", "masks", "loss_mask", "label_mask", "tools")
+"""What would change what is learned of a sample, and is not built."""
 
 
 def lessons_of(sample: Sample, where: str) -> list[tuple[list[Message], str]]:
@@ -31,20 +52,25 @@ def lessons_of(sample: Sample, where: str) -> list[tuple[list[Message], str]]:
     Parts before a target are one message of the user; a system message stands under "system" beside the parts.
 
     Raises:
-        MediaError: no target text, or one with nothing before it.
+        MediaError: no target text, one with nothing before it, or a file that is not there.
     """
     system = sample.extra.get("system")
-    messages = [Message("system", (Text(system),))] if isinstance(system, str) else []
+    if not isinstance(system, str | None):
+        raise MediaError(f"{where}: system is {str(system)[:60]}; wanted a text")
+    messages = [Message("system", (Text(system),))] if system is not None else []
     found, said = [], []
     for part in sample.parts:
-        if not part.target:
+        if isinstance(part.value, Media) and isinstance(part.value.source, Path) and not os.path.isfile(part.value.source):
+            raise MediaError(f"{where}: names {part.value.source}, which is no file; put it there, or leave the sample out")
+        if not part.target and part.role != "assistant":
             said.append(part.value)
             continue
         if not isinstance(part.value, Text) or not said:
-            raise MediaError(f"{where}: a target is {part.value!r:.60}{'' if said else ' with nothing before it'}; wanted a text that answers what "
+            raise MediaError(f"{where}: an answer is {part.value!r:.60}{'' if said else ' with nothing before it'}; wanted a text that answers what "
                              'is before it: {"parts": [{"text": "Who are you?"}, {"text": "Sensorium.", "target": true}]}')
         messages = [*messages, user(*said)]
-        found.append((messages, part.value.text))
+        if part.target:
+            found.append((messages, part.value.text))
         messages, said = [*messages, assistant(part.value.text)], []
     if not found:
         raise MediaError(f'{where}: nothing is a target, so there is nothing to learn; mark the answer: {{"text": "...", "target": true}}')
@@ -61,21 +87,30 @@ def turns(sample: Sample, where: str) -> list[Message]:
     return [*messages, assistant(answer)]
 
 
-def lay_out(desk: Desk, source: Source, longest: int = 1024, watch: Callable[[int], None] = lambda done: None) -> list[Segment]:
+def lay_out(desk: Desk, source: Source, longest: int = 1024, watch: Callable[[int], None] = lambda done: None,
+            unused: Counter[str] | None = None) -> list[Segment]:
     """Every lesson of a source as a segment.
 
     Args:
         longest: most places of a segment.
         watch: told how many samples are done.
+        unused: counts what samples hold and nothing is learned of, by its name.
 
     Raises:
-        MediaError, ConfigError: a sample that is no lesson, or too long; by its number.
+        MediaError, ConfigError, ModalityError, CheckpointError: a sample that is no lesson, too long, or not for this model; by its number.
     """
-    out = []
+    out, unused = [], Counter() if unused is None else unused
     for index in range(len(source)):
-        where = f"sample {index + 1}"
-        for messages, answer in lessons_of(source[index], where):
-            segment = desk.lesson(messages, answer)
+        where, sample = f"sample {index + 1}", source[index]
+        lessons = lessons_of(sample, where)
+        unused.update(_beside(sample, where))
+        for messages, answer in lessons:
+            try:
+                segment = desk.lesson(messages, answer)
+            except (MediaError, ConfigError, ModalityError, CheckpointError, ShapeError) as error:
+                raise type(error)(f"{where}: {error}") from error
+            if max(segment.label) < 0:
+                raise MediaError(f"{where}: its answer is empty, and this model has no token that ends one, so nothing is learned; leave it out")
             if len(segment) > longest:
                 raise ConfigError(f"{where} takes {len(segment):,} places, and {longest:,} is the most; shorten it, or raise the most")
             out.append(segment)
@@ -83,6 +118,23 @@ def lay_out(desk: Desk, source: Source, longest: int = 1024, watch: Callable[[in
     if not out:
         raise MediaError("the data holds no samples; wanted one a line")
     return out
+
+
+def _beside(sample: Sample, where: str) -> list[str]:
+    """Names of what a sample holds and nothing is learned of.
+
+    Raises:
+        MediaError: something without which other things would be learned than its author meant.
+    """
+    held = {name: value for name, value in sample.extra.items() if name != "system" and not _says_nothing(value)}
+    for name, value in held.items():
+        if (name.partition(".")[0] in _DECIDES and value not in (1, [1])) or name.removesuffix("s") in MODALITIES[1:]:
+            raise MediaError(f"{where}: holds {name}, which would be left out; name it in the parts if it is a medium, else take it out")
+    return [*held, *(["what follows the last answer"] if not sample.parts[-1].target else [])]
+
+
+def _says_nothing(value: Any) -> bool:
+    return value is None or (isinstance(value, (str, bytes, list, dict)) and not value)
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from functools import lru_cache
 from pathlib import Path
 
-from sensorium.adapt import adapter_base, load_adapter, merged
+from sensorium.adapt import adapter_base, free_name, load_adapter, merged
 from sensorium.catalog import CATALOG, WEIGHTS, find, home, ready
 from sensorium.checkpoint import load, save
 from sensorium.layers.packed import PACKINGS, pack
@@ -68,7 +68,8 @@ def base_of(adapter: str | Path) -> str:
 
 @lru_cache(maxsize=2)
 def _adapted(folder: str, packing: str | None, adapter: str, changed: int) -> ModelNet:
-    model = load_adapter(load(folder), adapter)
+    model = load(folder)
+    model = load_adapter(model, adapter, free_name(model, "taught"))  # the folder may be called as one of the model's own
     if model.spec.packed is not None:
         return model
     model = merged(model)

@@ -1,175 +1,100 @@
-"""Samples: the one format, read from JSONL + files, webdataset tar and parquet, each with random access; and mixtures of them.
+"""Samples: the one format, read from whatever tools write: JSON lines, CSV, parquet, arrow, webdataset tars, folders; and mixtures of them.
 
     {"parts": [{"image": "dog.png"}, {"text": "a dog", "target": true}]}       one line, one sample
 
-    open_source   a file -> samples by number
+    open_source   a file, or a folder of shards -> samples by number
     Mixture       several sources by weight; place k of the stream is known without walking there, so a run resumes exactly
 """
 
 from __future__ import annotations
 
-import json
-import tarfile
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
 
 import numpy as np
 
-from sensorium.types import MODALITIES, Audio, ConfigError, Image, MediaError, Part, Sample, Text, Video
+from sensorium.layouts import parse_sample
+from sensorium.shards import Loose, Tar
+from sensorium.tables import Columns, CommaSeparated, Joined, JsonLines, Source, downloads
+from sensorium.types import ConfigError, MediaError
 
-__all__ = ["JsonLines", "Mixture", "open_source", "Parquet", "parse_sample", "Source", "Tar"]
+__all__ = ["Mixture", "open_source", "parse_sample", "Source"]
 
-_MEDIA = {"image": Image, "audio": Audio, "video": Video}
-
-
-class Source(Protocol):
-    """Samples with random access."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int) -> Sample: ...
-
-
-def _from_messages(data: Any) -> Any:
-    """A conversation as other tools write it, {"messages": [{"role": ..., "content": ...}]}, in the one format: answers are targets."""
-    if not isinstance(data, dict) or "parts" in data or not isinstance(data.get("messages"), list):
-        return data
-    said = [(row.get("role"), row.get("content")) if isinstance(row, dict) else (None, None) for row in data["messages"]]
-    system = {"system": said[0][1]} if said and said[0][0] == "system" else {}
-    known = all(role in ("user", "assistant") for role, _ in said[len(system) :])
-    parts = [{"text": content, "target": role == "assistant"} for role, content in said[len(system) :]] if known else data["messages"]
-    return {**{key: value for key, value in data.items() if key != "messages"}, **system, "parts": parts}
-
-
-def parse_sample(data: Any, where: str, media: Callable[[str], Any]) -> Sample:
-    """One sample from its JSON form.
-
-    Args:
-        data: {"parts": [{modality: value, "target": bool}, ...], ...}; other keys are kept in ``extra``. A conversation in text may also be
-            {"messages": [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hello!"}]}.
-        where: file and line, for errors.
-        media: turns a medium's name into a path or bytes.
-
-    Raises:
-        MediaError: not the format; says where and what is wanted.
-    """
-    data = _from_messages(data)
-    if not isinstance(data, dict) or not isinstance(data.get("parts"), list) or not data["parts"]:
-        raise MediaError(f'{where}: got no parts; wanted {{"parts": [{{"image": "a.png"}}, {{"text": "a dog", "target": true}}]}}')
-    parts = []
-    for number, item in enumerate(data["parts"]):
-        names = [name for name in MODALITIES if isinstance(item, dict) and name in item]
-        if len(names) != 1 or not isinstance(item[names[0]], str) or not isinstance(item.get("target", False), bool):
-            raise MediaError(f"{where}: part {number} is {str(item)[:80]}; wanted one of {MODALITIES} with text, and target true or false")
-        name = names[0]
-        value = Text(item[name]) if name == "text" else _MEDIA[name](media(item[name]))
-        parts.append(Part(value, item.get("target", False)))
-    return Sample(tuple(parts), {key: value for key, value in data.items() if key != "parts"})
-
-
-def _parse_line(line: str, where: str) -> Any:
-    try:
-        return json.loads(line)
-    except json.JSONDecodeError as error:
-        raise MediaError(f"{where}: not JSON ({error.msg}); wanted one sample a line") from error
-
-
-class JsonLines:
-    """A .jsonl file; media are paths relative to its folder and may not leave it."""
-
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-        if not self.path.is_file():
-            raise MediaError(f"{self.path} is not a file; give the path of a .jsonl file")
-        with open(self.path, encoding="utf-8") as file:
-            self._lines = [line for line in file if line.strip()]
-
-    def __len__(self) -> int:
-        return len(self._lines)
-
-    def __getitem__(self, index: int) -> Sample:
-        where = f"{self.path.name}, sample {index + 1}"
-        return parse_sample(_parse_line(self._lines[index], where), where, self._inside)
-
-    def _inside(self, name: str) -> Path:
-        folder = self.path.parent.resolve()
-        path = (folder / name).resolve()
-        if not path.is_relative_to(folder):
-            raise MediaError(f"{self.path.name} names {name!r}, which is outside its folder; keep media beside the .jsonl file")
-        return path
-
-
-class Tar:
-    """A webdataset tar: members of one sample share the name before the first dot; ``KEY.json`` holds the parts.
-
-    A medium in the JSON is the rest of its member's name: {"image": "png"} is ``KEY.png``.
-    """
-
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-        try:
-            with tarfile.open(self.path, "r:") as tar:
-                self._places = {m.name: (m.offset_data, m.size) for m in tar if m.isfile()}
-        except (OSError, tarfile.TarError) as error:
-            raise MediaError(f"{self.path} is not a readable plain tar ({error}); wanted an uncompressed webdataset shard") from error
-        self._keys = [name[: -len(".json")] for name in self._places if name.endswith(".json")]
-
-    def __len__(self) -> int:
-        return len(self._keys)
-
-    def __getitem__(self, index: int) -> Sample:
-        key = self._keys[index]
-        where = f"{self.path.name}, {key}"
-        data = _parse_line(self._read(f"{key}.json").decode("utf-8", errors="replace"), where)
-        return parse_sample(data, where, lambda name: self._read(f"{key}.{name}"))
-
-    def _read(self, name: str) -> bytes:
-        if name not in self._places:
-            raise MediaError(f"{self.path.name} has no member {name!r}, which a sample names; write the shard again")
-        offset, size = self._places[name]
-        with open(self.path, "rb") as file:
-            file.seek(offset)
-            return file.read(size)
-
-
-class Parquet:
-    """A parquet file with a text column ``sample`` (the JSON) and, for media, binary columns that the JSON names."""
-
-    def __init__(self, path: str | Path) -> None:
-        import pyarrow as arrow
-        import pyarrow.parquet as parquet
-
-        self.path = Path(path)
-        try:
-            self._table = parquet.read_table(self.path, memory_map=True)
-        except (OSError, arrow.ArrowException) as error:
-            raise MediaError(f"{self.path} is not a readable parquet file ({str(error)[:80]})") from error
-        if "sample" not in self._table.column_names:
-            raise MediaError(f"{self.path.name} has columns {self._table.column_names}, wanted one named 'sample' with the JSON")
-
-    def __len__(self) -> int:
-        return self._table.num_rows
-
-    def __getitem__(self, index: int) -> Sample:
-        where = f"{self.path.name}, row {index}"
-        data = _parse_line(self._table["sample"][index].as_py(), where)
-        return parse_sample(data, where, lambda name: self._cell(name, index))
-
-    def _cell(self, name: str, index: int) -> bytes:
-        if name not in self._table.column_names:
-            raise MediaError(f"{self.path.name} has no column {name!r}, which a sample names; it has {self._table.column_names}")
-        return self._table[name][index].as_py()
+_KINDS: dict[str, Callable[[Path], Source]] = {
+    ".jsonl": JsonLines, ".json": JsonLines, ".csv": CommaSeparated, ".tsv": CommaSeparated, ".parquet": Columns, ".arrow": Columns, ".tar": Tar,
+    ".tgz": Tar}
+_PACKED = (".gz", ".bz2", ".zst")
+_SHARD = re.compile(r"(.*)-(\d{5,})-of-(\d{5,})")
 
 
 def open_source(path: str | Path) -> Source:
-    """Open samples by the file's ending: .jsonl, .tar or .parquet."""
-    kinds = {".jsonl": JsonLines, ".tar": Tar, ".parquet": Parquet}
-    kind = kinds.get(Path(path).suffix)
-    if kind is None:
-        raise MediaError(f"{path} ends in {Path(path).suffix!r}, wanted one of {sorted(kinds)}")
+    """Open samples by the file's ending: .jsonl, .json, .csv, .tsv (all also packed), .parquet, .arrow, .tar, or a folder.
+
+    A folder is what ``datasets`` saved, media with metadata.jsonl, .csv or .parquet beside them, shards of one kind, or files named as the
+    members of a webdataset tar.
+
+    Raises:
+        MediaError: none of these.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return _folder(path)
+    endings = [suffix.lower() for suffix in path.suffixes[-2:]] or [""]
+    ending = endings[-2] if endings[-1] in _PACKED and len(endings) > 1 else endings[-1]
+    kind = _KINDS.get(ending)
+    if kind is None or (ending in (".parquet", ".arrow", ".tgz") and endings[-1] in _PACKED):
+        raise MediaError(f"{path} ends in {path.suffix!r}, wanted one of {sorted(_KINDS)}, or a folder of them")
     return kind(path)
+
+
+def _folder(folder: Path) -> Source:
+    """A folder's samples."""
+    if (folder / "dataset_dict.json").is_file():
+        parts = sorted(part.name for part in folder.iterdir() if (part / "state.json").is_file())
+        raise MediaError(f"{folder} holds a dataset in {', '.join(parts)}; give one of them, as {folder / (parts or ['train'])[0]}")
+    tables = [path for path in (folder / f"metadata{ending}" for ending in _KINDS) if path.is_file()]
+    if tables:
+        return _one(folder, tables)
+    saved = sorted(folder.glob("data-*.arrow")) if (folder / "state.json").is_file() else []
+    shards: dict[str, list[Path]] = {}
+    for file in sorted(folder.iterdir()):
+        ending = next((end for end in file.suffixes[-2:] if end.lower() in _KINDS), "").lower()
+        if file.is_file() and ending and not file.name.startswith(".") and ending != ".json":
+            shards.setdefault(ending, []).append(file)
+    about: list[Path] = []
+    if all(file.with_suffix("").is_dir() or file.with_suffix(".tar").is_file() for file in shards.get(".parquet", [])):
+        about = shards.pop(".parquet", [])  # what img2dataset notes about the shard beside it
+    notes = [note for file in about for note in downloads(file)]
+    if not saved and not shards:
+        return Joined([Loose(folder, about)], notes)
+    if not saved and len(shards) > 1:
+        raise MediaError(f"{folder} holds {' and '.join(sorted(shards))} files, and nothing says which hold the samples; give one file")
+    return Joined([open_source(file) for file in _whole(folder, saved or next(iter(shards.values())))], notes)
+
+
+def _one(folder: Path, files: Sequence[Path]) -> Source:
+    if len(files) > 1:
+        raise MediaError(f"{folder} holds {' and '.join(file.name for file in files)}; keep one")
+    return open_source(files[0])
+
+
+def _whole(folder: Path, files: list[Path]) -> list[Path]:
+    """Shards of one split, all of them."""
+    numbers: dict[tuple[str, int], set[int]] = {}
+    for file in files:
+        found = _SHARD.match(file.name)
+        if found:
+            numbers.setdefault((found[1], int(found[3])), set()).add(int(found[2]))
+    if len(numbers) > 1 or (numbers and sum(map(len, numbers.values())) < len(files)):
+        names = sorted({name for name, _ in numbers} | {file.name for file in files if not _SHARD.match(file.name)})
+        raise MediaError(f"{folder} holds {', '.join(names)}; give each a folder of its own, and one of these")
+    for (name, count), held in numbers.items():
+        missing = sorted(set(range(count)) - held)
+        if missing:
+            raise MediaError(f"{folder} lacks {len(missing)} of {count} shards, as {name}-{missing[0]:05d}-of-{count:05d}; fetch them too")
+    return files
 
 
 @dataclass(frozen=True)

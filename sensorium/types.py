@@ -46,7 +46,6 @@ class Text:
 
     text: str
     modality = "text"
-
     def __str__(self) -> str:
         return self.text
 
@@ -121,6 +120,7 @@ class Part:
 
     value: Text | Media
     target: bool = False
+    role: str | None = None  # "assistant": an answer that is read and not learned
 
     @property
     def modality(self) -> str:

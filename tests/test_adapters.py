@@ -14,7 +14,7 @@ import transformers
 from rich.console import Console
 
 import sensorium as sn
-from sensorium.adapt import Merging, adapt, load_adapter, merged, save_adapter, switch, without
+from sensorium.adapt import Merging, adapt, check_savable, load_adapter, merged, save_adapter, switch, without
 from sensorium.catalog import find, ready
 from sensorium.checkpoint import read_tensors
 from sensorium.layers.adapters import Lora, adapted_layers, patterns_of
@@ -22,6 +22,8 @@ from sensorium.layers.packed import INT4, INT8, pack
 from sensorium.spec import from_json
 from sensorium.zoo.llama import texts
 
+from .parity import test_aya_vision as aya_vision
+from .parity import test_cohere2 as cohere2
 from .parity import test_llava as llava
 from .parity.reference import saved, shaken, tensors
 from .test_packed import toy
@@ -36,12 +38,12 @@ def llama() -> Any:
     return shaken(transformers.LlamaForCausalLM(config))
 
 
-def moved(model: sn.ModelNet, seed: int = 0, size: float = 0.1) -> sn.ModelNet:
-    """Every adapter's numbers changed at random, so that it does something."""
+def moved(model: sn.ModelNet, seed: int = 0, size: float = 0.1, of: str = "") -> sn.ModelNet:
+    """Every adapter's numbers changed at random, so that it does something; or those ``of`` one."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            if ".adapters." in name:
+            if f".adapters.{of}" in name:
                 parameter.add_(torch.randn(parameter.shape, generator=generator) * size)
     return model
 
@@ -278,6 +280,74 @@ def test_the_command_teaches_goes_on_and_is_used(tmp_path: Path) -> None:
     assert sensorium("ask", "a dog 3", "--adapter", taught).stdout.strip() == "blue sky"
     lost = sensorium("adapt", toy_folder, tmp_path / "no.jsonl", "-o", tmp_path / "x")
     assert lost.returncode == 2 and "no.jsonl" in lost.stderr and "Traceback" not in lost.stderr
+
+
+def looking_toy(folder: Path) -> Path:
+    """A toy that looks at pictures and has an adapter of its own, as ``see`` does."""
+    from .toys import saved_toy
+
+    plain = sn.load(saved_toy(folder / "plain"))
+    files = {name: (folder / "plain" / name).read_bytes() for name in ("tokenizer.json", "codecs.json")}
+    return sn.save(moved(adapt(plain, Lora(rank=2), "own")), folder / "own", files)
+
+
+def pictured(folder: Path) -> Path:
+    from PIL import Image as Pillow
+
+    Pillow.new("RGB", (32, 32), (255, 0, 0)).save(folder / "red.png")
+    line = {"parts": [{"image": "red.png"}, {"text": "What is this?"}, {"text": "red apple", "target": True}]}
+    (folder / "x.jsonl").write_text(f"{json.dumps(line)}\n" * 4)
+    return folder / "x.jsonl"
+
+
+def test_a_model_that_sees_and_has_an_adapter_is_taught_another(tmp_path: Path) -> None:
+    """What was learned about a picture is saved, in a folder called as the model's own adapter, and is there when it is asked."""
+    from sensorium.cli.adapt import adapt as teach
+    from sensorium.named import open_model
+
+    toy_folder, data, taught = looking_toy(tmp_path), pictured(tmp_path), tmp_path / "new" / "own"
+    teach([str(toy_folder), str(data)], taught, rank=4, targets="attention,mlp,connector", steps=60, rate=0.01)
+    picture = sn.Image(tmp_path / "red.png")
+    model = open_model(str(toy_folder), str(taught))
+    assert sn.respond(model, sn.Request([sn.user(picture, "What is this?")])).text == "red apple"
+    assert sn.respond(open_model(str(toy_folder)), sn.Request([sn.user(picture, "What is this?")])).text != "red apple"
+    named = set(json.loads((taught / "adapter_config.json").read_text())["target_modules"])
+    assert any(path.startswith("align.image.") for path in named)
+
+
+def test_an_adapter_beside_another_in_peft(tmp_path: Path) -> None:
+    """``peft`` puts what was saved onto a ModelNet that has an adapter of its own, and scores are those of both."""
+    model = sn.load(looking_toy(tmp_path)).eval()
+    both = moved(adapt(model, Lora(rank=3, paths=("decoder.*.attention.*", "align.*"))), seed=3, of="default")
+    save_adapter(both, tmp_path / "adapter", "default")
+    batch = sn.Packer().pack([sn.Packer().segment([sn.Arrays("text", list(range(1, 13)))])])
+    wanted = scores(both, batch)
+    torch.testing.assert_close(scores(load_adapter(model, tmp_path / "adapter"), batch), wanted, **NEAR)
+    other = peft().PeftModel.from_pretrained(sn.load(tmp_path / "own").eval(), tmp_path / "adapter").eval()
+    torch.testing.assert_close(scores(other.base_model.model, batch), wanted, **NEAR)
+    assert float((scores(model, batch) - wanted).abs().max()) > 0.01
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_rows_in_another_order_both_ways(kind: str, tmp_path: Path) -> None:
+    """Cohere2's files have the rows of queries and keys in an order of their own, and adapters of them too."""
+    theirs = cohere2.reference()
+    model = sn.load(saved(theirs, tmp_path / "base"))
+    ours = moved(adapt(model, Lora(rank=4, **KINDS[kind])))
+    save_adapter(ours, tmp_path / "adapter")
+    other = peft().PeftModel.from_pretrained(theirs, tmp_path / "adapter").eval()
+    torch.testing.assert_close(scores(ours), other(input_ids=torch.arange(1, 25).view(2, 12)).logits, **NEAR)
+    again = load_adapter(model, tmp_path / "adapter")
+    torch.testing.assert_close(scores(again), scores(ours), **NEAR)
+    assert float((scores(model) - scores(ours)).abs().max()) > 0.01
+
+
+def test_what_cannot_be_saved_is_not_trained(tmp_path: Path) -> None:
+    """A layer that the published layout has in another form is refused before anything is learned: half of one, of Aya's connector."""
+    model = sn.load(saved(aya_vision.reference(), tmp_path / "base"))
+    with pytest.raises(sn.ConfigError, match="align.image.map.* has in another form"):
+        check_savable(model, Lora(paths=("*",)))
+    check_savable(model, Lora())
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,7 +19,7 @@ _TARGETS = {"attention": "decoder.*.attention.*", "mlp": "decoder.*.mlp.*", "con
 
 def adapt(
     what: Annotated[list[str], typer.Argument(metavar="[NAME] DATA", help="The model, if not the best language model at hand, and what it shall "
-                                              "learn: a file of samples, one a line.")],
+                                              "learn: samples as .jsonl, .json, .csv, .parquet, .tar, or a folder.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the adapter; an interrupted run in it goes on.")],
     rank: Annotated[int, typer.Option(min=1, help="More learns more, and is larger.")] = 16,
     alpha: Annotated[float | None, typer.Option(help="Strength of what is learned, over the rank; default twice the rank.")] = None,
@@ -47,7 +48,9 @@ def adapt(
 
     [dim]{"parts": [{"image": "cat.png"}, {"text": "What is this?"}, {"text": "A cat.", "target": true}]}[/dim]
 
-    [dim]{"messages": [{"role": "user", "content": "Who are you?"}, {"role": "assistant", "content": "I am Sensorium."}]}[/dim]
+    [dim]{"messages": [{"role": "user", "content": "<image>What is this?"}, {"role": "assistant", "content": "A cat."}], "images": ["cat.png"]}[/dim]
+
+    What [b]datasets[/b], webdataset and img2dataset write is read too, and the layouts of ShareGPT, LLaVA, Alpaca and TRL.
 
     Then ask it; [b]peft[/b] loads the folder too.
 
@@ -93,7 +96,7 @@ class _Settings:
 def _teach(settings: _Settings, output: Path, more: int | None, fresh: bool) -> None:
     """Train the adapter, or go on, and write it."""
     import sensorium as sn
-    from sensorium.adapt import is_adapter, save_adapter
+    from sensorium.adapt import free_name, is_adapter, save_adapter
     from sensorium.catalog import CATALOG, find
     from sensorium.lessons import Course
     from sensorium.train import fit
@@ -107,9 +110,9 @@ def _teach(settings: _Settings, output: Path, more: int | None, fresh: bool) -> 
         return
     lora = sn.Lora(rank=settings.rank, alpha=settings.alpha, paths=tuple(_TARGETS.get(word, word) for word in settings.targets.split(",")),
                    dropout=settings.dropout, dora=settings.dora, rslora=settings.rslora)
-    desk, segments = _lessons(settings)
-    course = Course(segments, desk.packer, settings.batch, settings.seed, settings.held)
-    run = course.run(desk.model, lora, steps=settings.steps, rate=settings.rate)
+    desk, segments = _lessons(settings, lora)
+    course, adapter = Course(segments, desk.packer, settings.batch, settings.seed, settings.held), free_name(desk.model)
+    run = course.run(desk.model, lora, adapter, steps=settings.steps, rate=settings.rate)
     err.print(f"{len(course.learned)} lessons to learn, {len(segments) - len(course.learned)} held out; {run.steps} steps", highlight=False)
     with bar() as progress:
         task = progress.add_task("learning", total=run.steps)
@@ -119,7 +122,7 @@ def _teach(settings: _Settings, output: Path, more: int | None, fresh: bool) -> 
         out.print("stopped before the end; the same command goes on", highlight=False)
         return
     name = settings.model
-    save_adapter(model, output, base=name if name in CATALOG else str(find(name).resolve()))
+    save_adapter(model, output, adapter, name if name in CATALOG else str(find(name).resolve()))
     for folder in (work / "final", *work.glob("step-*")):
         shutil.rmtree(folder)
     size = (output / "adapter_model.safetensors").stat().st_size
@@ -142,9 +145,10 @@ def _keep(settings: dict[str, Any], path: Path) -> None:
                              "start over with --fresh")
 
 
-def _lessons(settings: _Settings) -> tuple[Any, list[Any]]:
+def _lessons(settings: _Settings, lora: Any) -> tuple[Any, list[Any]]:
     """The model at its desk, and the data laid out for it."""
     import sensorium as sn
+    from sensorium.adapt import check_savable
     from sensorium.catalog import find
     from sensorium.desk import Desk
     from sensorium.layers.packed import PACKINGS
@@ -155,9 +159,16 @@ def _lessons(settings: _Settings) -> tuple[Any, list[Any]]:
         raise sn.ConfigError(f"--packed got {packed!r}, wanted none, {', '.join(PACKINGS)}")
     source = sn.open_source(settings.data)
     desk = Desk(sn.load(find(settings.model), packed=PACKINGS.get(packed)))
+    check_savable(desk.model, lora)
+    for note in source.notes:
+        err.print(note, highlight=False, markup=False)
+    unused: Counter[str] = Counter()
     with bar() as progress:
         task = progress.add_task("reading", total=len(source))
-        return desk, lay_out(desk, source, settings.longest, lambda done: progress.update(task, completed=done))
+        segments = lay_out(desk, source, settings.longest, lambda done: progress.update(task, completed=done), unused)
+    if unused:
+        err.print(f"not learned: {', '.join(f'{name} ({count:,})' for name, count in unused.items())}", highlight=False, markup=False)
+    return desk, segments
 
 
 def _learned(work: Path) -> str:

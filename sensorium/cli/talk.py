@@ -114,6 +114,8 @@ def _examples(path: Path | None) -> list[Any]:
     if path is None:
         return []
     source = open_source(path)
+    for note in source.notes:
+        err.print(note, highlight=False, markup=False)
     return [message for index in range(len(source)) for message in turns(source[index], f"{path.name}, sample {index + 1}")]
 
 

@@ -1,6 +1,6 @@
 """A table of pictures and their points in a model's shared space, searched by text or by picture.
 
-    files -> sha256 (known ones are skipped) -> embed, a chunk at a time -> LanceDB table in a folder
+    files -> sha256 (known ones are skipped) -> embed, a chunk at a time -> LanceDB table in a folder; rows of replaced and vanished files go
     text or picture -> embed -> nearest rows
 """
 
@@ -91,22 +91,39 @@ class Memory:
     def add(self, paths: Sequence[Path], chunk: int = 64, watch: Callable[[int], None] | None = None) -> Added:
         """Embed files and remember them; files whose content is known are skipped, unreadable ones are listed.
 
+        What was remembered of a file's earlier content is forgotten, as are files that are gone from the folders of those given.
+
         Args:
             paths: picture files.
             chunk: files embedded and written at once; an interrupted call keeps what it had written.
             watch: called with the number of files finished.
         """
-        report, known = Added(), self._hashes()
+        report, known = Added(), set(self._rows())
+        here: dict[str, str] = {}  # path -> the key of what the file holds now
         for start in range(0, len(paths), chunk):
             fresh: dict[str, Path] = {}
             for path in paths[start : start + chunk]:
-                key = f"{_sha256(path)}:{path.resolve()}"
+                try:
+                    key = f"{_sha256(path)}:{path.resolve()}"
+                except OSError as error:
+                    report.refused.append((path, f"{path} cannot be read ({error.strerror})"))
+                    continue
+                here[str(path.resolve())] = key
                 (report.known.append(path) if key in known or key in fresh else fresh.setdefault(key, path))
             self._write(list(_readable(fresh, report)), report)
             known |= set(fresh)
             if watch is not None:
                 watch(min(start + chunk, len(paths)))
+        self._forget(here, {str(path.resolve().parent) for path in paths})
         return report
+
+    def _forget(self, here: dict[str, str], folders: set[str]) -> None:
+        """Drop rows of other content than a file ``here`` has, and of files that are gone from ``folders``."""
+        stale = [key for key, path in self._rows().items()
+                 if here.get(path, key) != key or (str(Path(path).parent) in folders and not Path(path).is_file())]
+        for start in range(0, len(stale), 256):
+            names = ", ".join("'" + key.replace("'", "''") + "'" for key in stale[start : start + 256])
+            self._table.delete(f"key IN ({names})")
 
     def _write(self, items: list[tuple[str, Path, sn.Image]], report: Added) -> None:
         if not items:
@@ -129,14 +146,21 @@ class Memory:
         if self._table is None or not len(self):
             raise sn.ConfigError(f"{self.folder} holds no pictures yet; run: sensorium index FOLDER")
         point = sn.embed(self.model, [query])[0].numpy()
-        rows = self._table.search(point).distance_type("cosine").limit(count).to_list()
-        found = [Found(Path(row["path"]), 1.0 - row["_distance"]) for row in rows]
-        return [item for item in found if item.path.is_file()]
+        asked = count
+        while True:  # more rows, until enough of their files are there
+            rows = self._table.search(point).distance_type("cosine").limit(asked).to_list()
+            found = [Found(Path(row["path"]), 1.0 - row["_distance"]) for row in rows]
+            found = [item for item in found if item.path.is_file()]
+            if len(found) >= count or len(rows) < asked:
+                return found[:count]
+            asked *= 4
 
-    def _hashes(self) -> set[str]:
-        if self._table is None:
-            return set()
-        return set(self._table.to_arrow().column("key").to_pylist())
+    def _rows(self) -> dict[str, str]:
+        """Key -> path of all that is remembered."""
+        if not len(self):
+            return {}
+        table = self._table.search().select(["key", "path"]).limit(len(self)).to_arrow()
+        return dict(zip(table["key"].to_pylist(), table["path"].to_pylist(), strict=True))
 
 
 def _readable(fresh: dict[str, Path], report: Added) -> Iterator[tuple[str, Path, sn.Image]]:
