@@ -22,13 +22,14 @@ from sensorium.codecs.audio import AudioCodec, sound_length, stream_audio
 from sensorium.codecs.text import Tokenizer
 from sensorium.dictation import STEP_S, Marks, Settings, Written, read_marks, write_down
 from sensorium.fused import open_reader
+from sensorium.languages import code_of, likely
 from sensorium.model import ModelNet
 from sensorium.pauses import RATE_HZ, open_finder
-from sensorium.timing import NO_SPACES, Spoken, by_character, split_words, time_words
+from sensorium.timing import Spoken, by_character, split_words, time_words
 from sensorium.types import Audio, CheckpointError, ConfigError, ModalityError, Video
 from sensorium.windows import Window, cut_windows
 
-__all__ = ["Heard", "Hearing", "languages", "listen", "transcribe", "Word"]
+__all__ = ["Heard", "Hearing", "languages", "listen", "main_language", "transcribe", "Word"]
 
 ROWS = 8  # windows written down together
 MISSED_S = 2.0  # speech after the last time in a window that is listened to once more
@@ -50,7 +51,7 @@ class Word:
 
 @dataclass(frozen=True)
 class Heard:
-    """A segment of speech, in seconds of the recording; ``language`` as an ISO 639-1 code."""
+    """A segment of speech, in seconds of the recording; ``language`` as the model's code, mostly ISO 639-1."""
 
     start_s: float
     end_s: float
@@ -65,7 +66,7 @@ class Hearing:
 
     Args:
         name: of the recording.
-        language: spoken first; "" if nobody spoke.
+        language: spoken longest; "" if nobody spoke.
         text: all of it.
         segments: in order.
     """
@@ -82,7 +83,15 @@ def transcribe(model: ModelNet, audio: Audio | Video | str | Path | bytes, langu
     segments = tuple(listen(model, audio, language, translate, words, watch, settings, skip_silence))
     source = audio.source if isinstance(audio, (Audio, Video)) else audio
     name = Path(source).name if isinstance(source, (str, Path)) else "sound"
-    return Hearing(name, segments[0].language if segments else "", "".join(segment.text for segment in segments).strip(), segments)
+    return Hearing(name, main_language(segments), "".join(segment.text for segment in segments).strip(), segments)
+
+
+def main_language(segments: Sequence[Heard]) -> str:
+    """The language that is spoken longest; "" if nobody speaks."""
+    length_s: dict[str, float] = {}
+    for heard in segments:
+        length_s[heard.language] = length_s.get(heard.language, 0.0) + heard.end_s - heard.start_s
+    return max(length_s, key=length_s.__getitem__, default="")
 
 
 @torch.inference_mode()
@@ -197,52 +206,68 @@ class _Ear:
             features_BSD = self.encode(model, [window for _, window in todo])
             written = write_down(lambda x: open_reader(model, rows=len(x), room=PLACES, memory=x), features_BSD, self.marks,
                                  self.tokenizer.decode, language, translate, settings)
-            kept = [row for row, found in enumerate(written) if not found.silent(settings)]
-            spoken: dict[int, list[list[Spoken]]] = self._words(model, features_BSD, todo, written, kept, translate) if words else {}
+            kept = {row: _parts(found.tokens, self.marks, todo[row][1].length_s) for row, found in enumerate(written) if not found.silent(settings)}
+            timed = {row: parts for row, parts in kept.items()
+                     if words and parts or any(todo[row][1].crossed(part.start_s, part.end_s) for part in parts)}
+            spoken = self._words(model, features_BSD, todo, written, timed, translate) if timed else {}
             later = []
-            for row in kept:
+            for row, parts in kept.items():
                 index, window = todo[row]
-                parts = _parts(written[row].tokens, self.marks, window.length_s)
-                out[index] += self._segments(parts, window, written[row].language, spoken.get(row))
+                tongues = (written[row].language,) if translate else written[row].languages
+                out[index] += self._segments(parts, window, tongues or (written[row].language,), spoken.get(row), words)
                 reached_s = parts[-1].end_s if parts else window.length_s
                 if 0 < reached_s < window.length_s - MISSED_S and not steady((rest := window.after(reached_s)).x_T):
                     later.append((index, rest))
             todo = later
         return out
 
-    def _segments(self, parts: Sequence[_Part], window: Window, language: str, spoken: list[list[Spoken]] | None) -> Iterator[Heard]:
+    def _segments(self, parts: Sequence[_Part], window: Window, tongues: Sequence[str], spoken: list[list[Spoken]] | None, words: bool,
+                  ) -> Iterator[Heard]:
         for place, part in enumerate(parts):
-            text = self.tokenizer.decode(part.tokens)
-            if not text.strip():
-                continue
-            start_s, end_s = window.time(part.start_s, late=True), window.time(part.end_s)
-            words = tuple(
-                Word(round(window.time(word.start_s, late=True), 3), round(window.time(word.end_s), 3), word.text, round(word.probability, 4))
-                for word in spoken[place]) if spoken is not None else ()
-            if words:
-                start_s, end_s = words[0].start_s, max(words[-1].end_s, words[0].start_s)
-            yield Heard(round(start_s, 3), round(max(end_s, start_s), 3), text, words, language)
+            for start_s, end_s, text, said in self._apart(part, window, spoken[place] if spoken is not None else []):
+                if not text.strip():
+                    continue
+                start_s, end_s = _times(window, start_s, end_s)
+                timed = tuple(Word(*_times(window, word.start_s, word.end_s), word.text, round(word.probability, 4)) for word in said if words)
+                if timed:
+                    start_s, end_s = timed[0].start_s, max(timed[-1].end_s, timed[0].start_s)
+                yield Heard(start_s, end_s, text, timed, likely(text, tongues) or tongues[0])
+
+    def _apart(self, part: _Part, window: Window, spoken: list[Spoken]) -> Iterator[tuple[float, float, str, list[Spoken]]]:
+        """A segment in the pieces that the pauses within it leave: start and end in the window, text, words."""
+        pauses = window.crossed(part.start_s, part.end_s)
+        if not spoken or not pauses:
+            yield part.start_s, part.end_s, self.tokenizer.decode(part.tokens), spoken
+            return
+        groups: list[list[Spoken]] = [[] for _ in range(len(pauses) + 1)]
+        for word in spoken:
+            groups[sum(word.start_s + word.end_s > start_s + end_s for start_s, end_s in pauses)].append(word)
+        starts, ends = [part.start_s, *(end_s for _, end_s in pauses)], [*(start_s for start_s, _ in pauses), part.end_s]
+        for start_s, end_s, group in zip(starts, ends, groups, strict=True):
+            if group:
+                yield start_s, end_s, "".join(word.text for word in group), group
 
     def _words(self, model: ModelNet, features_BSD: torch.Tensor, todo: Sequence[tuple[int, Window]], written: Sequence[Written],
-               kept: Sequence[int], translate: bool) -> dict[int, list[list[Spoken]]]:
-        """Words of each part of each kept row."""
-        decode, marks = self.tokenizer.decode, self.marks
-        parts = {row: _parts(written[row].tokens, marks, todo[row][1].length_s) for row in kept}
-        kept = [row for row in kept if parts[row]]
-        if not kept:
-            return {}
-        split = {row: [split_words(part.tokens, decode, "en" if translate else written[row].language) for part in parts[row]] for row in kept}
+               timed: dict[int, list[_Part]], translate: bool) -> dict[int, list[list[Spoken]]]:
+        """Words of each part of some rows."""
+        decode, marks, rows = self.tokenizer.decode, self.marks, list(timed)
+        split = {row: [split_words(part.tokens, decode) for part in parts] for row, parts in timed.items()}
         found = time_words(
-            model, features_BSD[kept], [[marks.start, *marks.prompt(written[row].language, translate), marks.no_times] for row in kept],
-            [[token for part in parts[row] for token in part.tokens] for row in kept], marks.end,
-            [todo[row][1].length_s for row in kept], [[word for words in split[row] for word in words] for row in kept])
+            model, features_BSD[rows], [[marks.start, *marks.prompt(written[row].language, translate), marks.no_times] for row in rows],
+            [[token for part in timed[row] for token in part.tokens] for row in rows], marks.end,
+            [todo[row][1].length_s for row in rows], [[word for words in split[row] for word in words] for row in rows])
         out = {}
-        for row, spoken in zip(kept, found, strict=True):
+        for row, spoken in zip(rows, found, strict=True):
             each = iter(spoken)
-            out[row] = [[next(each) for _ in words] for words in split[row]]
-            if written[row].language in NO_SPACES and not translate:
-                out[row] = [by_character(words) for words in out[row]]
+            out[row] = [by_character([next(each) for _ in words]) for words in split[row]]
         return out
+
+
+def _times(window: Window, start_s: float, end_s: float) -> tuple[float, float]:
+    """The recording's times of two places in a window, out of its pauses."""
+    start_s, end_s = window.spoken(start_s, end_s)
+    start_s = round(window.time(start_s, late=True), 3)
+    return start_s, max(round(window.time(end_s), 3), start_s)
 
 
 @dataclass(frozen=True)

@@ -67,4 +67,4 @@ def likely(text: str, languages: Iterable[str]) -> str:
 
 def spaceless(letter: str) -> bool:
     """The letter is of a script that puts no blanks between words."""
-    return letter > "\u0dff" and _script(letter) in _SPACELESS
+    return letter > "\u0dff" and _script(letter) in _SPACELESS  # "" too is none

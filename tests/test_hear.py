@@ -249,17 +249,23 @@ def test_the_cheapest_path_is_the_cheapest() -> None:
 
 
 def test_words_are_put_together() -> None:
-    def split(pieces: list[str], language: str = "en") -> list[tuple[str, int]]:
+    def split(pieces: list[str]) -> list[tuple[str, int]]:
         return split_words(list(range(len(pieces))), lambda ids: b"".join(
-            piece if isinstance(piece := pieces[i], bytes) else piece.encode() for i in ids).decode("utf-8", "replace"), language)
+            piece if isinstance(piece := pieces[i], bytes) else piece.encode() for i in ids).decode("utf-8", "replace"))
 
     assert split([" Hel", "lo", ",", " wor", "ld", "!"]) == [(" Hello,", 3), (" world!", 3)]
     assert split([" don", "'t", " \"", "go", "\""]) == [(" don't", 2), (' "go"', 3)]
-    assert split(["你", "好", "。", "吗"], "zh") == [("你", 1), ("好。", 2), ("吗", 1)]
-    assert split([b"\xe4\xbd", b"\xa0", "好"], "zh") == [("你", 2), ("好", 1)]
+    assert split(["你", "好", "。", "吗"]) == [("你", 1), ("好。", 2), ("吗", 1)]
+    assert split([b"\xe4\xbd", b"\xa0", "好"]) == [("你", 2), ("好", 1)]
     assert split([]) == []
+    assert split([" The", " old", " light", "house", "。", "今", "天", "OK", "吗", " We"]) == [
+        (" The", 1), (" old", 1), (" lighthouse。", 3), ("今", 1), ("天", 1), ("OK", 1), ("吗", 1), (" We", 1)]
+    assert split(["น", "้", "ำ", " 2", "0", "年"]) == [("น้", 2), ("ำ", 1), (" 20", 2), ("年", 1)]
     found = by_character([Spoken("很好,", 1.0, 2.0, 0.9), Spoken("OK吧。", 2.0, 3.0, 0.8)])
     assert [(word.text, word.start_s, word.end_s) for word in found] == [("很", 1, 1.5), ("好,", 1.5, 2), ("OK", 2, 2.5), ("吧。", 2.5, 3)]
+    mixed = [" The", " old", " 今天「OK」的", " We'll", " ครั้ง"]
+    found = by_character([Spoken(text, 0.0, 1.0, 1.0) for text in mixed])
+    assert [word.text for word in found] == [" The", " old", " 今", "天", "「OK」", "的", " We'll", " ค", "รั้", "ง"]
 
 
 # the whole, with a model that is read from a script
