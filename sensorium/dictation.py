@@ -105,6 +105,8 @@ class Settings:
         longest: tokens of one window.
         first_s: the first words begin no later than this.
         seed: of the choices above temperature 0.
+        usual: language of what was heard before.
+        another: probability above which a window is in another one; what is short or sung is easily taken for any.
 
     Source: Whisper (2212.04356), section 4.5.
     """
@@ -118,6 +120,8 @@ class Settings:
     longest: int = 224
     first_s: float = 1.0
     seed: int = 0
+    usual: str | None = None
+    another: float = 0.9
 
 
 @dataclass
@@ -287,8 +291,10 @@ class _Rows:
         if not self.marks.languages or language is not None:
             return [(language or "en",)] * self.count
         codes = list(self.marks.languages)
-        order_BK = logits_BV[:, [self.marks.languages[code] for code in codes]].argsort(dim=-1, descending=True)
-        return [tuple(codes[index] for index in order) for order in order_BK.tolist()]
+        share_BK = logits_BV[:, [self.marks.languages[code] for code in codes]].float().softmax(dim=-1)
+        if self.settings.usual in codes:
+            share_BK[share_BK.amax(dim=-1) <= self.settings.another, codes.index(self.settings.usual)] = 1.0
+        return [tuple(codes[index] for index in order) for order in share_BK.argsort(dim=-1, descending=True, stable=True).tolist()]
 
 
 REPEATS, REPEATED = 5, 12

@@ -29,11 +29,12 @@ from sensorium.timing import Spoken, by_character, split_words, time_words
 from sensorium.types import Audio, CheckpointError, ConfigError, ModalityError, Video
 from sensorium.windows import Window, cut_windows
 
-__all__ = ["Heard", "Hearing", "languages", "listen", "main_language", "transcribe", "Word"]
+__all__ = ["Heard", "Hearing", "joined", "languages", "listen", "main_language", "transcribe", "Word"]
 
 ROWS = 8  # windows written down together
 MISSED_S = 2.0  # speech after the last time in a window that is listened to once more
 PLACES = 448  # tokens that the published models have places for
+SENTENCE_ENDS = tuple(".。!！?？…")
 STEADY_DB = 4.5  # white noise changes by 3.6 in 50 ms pieces, speech in as loud a noise by 9
 
 Watcher = Callable[[float, float], None]
@@ -83,7 +84,16 @@ def transcribe(model: ModelNet, audio: Audio | Video | str | Path | bytes, langu
     segments = tuple(listen(model, audio, language, translate, words, watch, settings, skip_silence))
     source = audio.source if isinstance(audio, (Audio, Video)) else audio
     name = Path(source).name if isinstance(source, (str, Path)) else "sound"
-    return Hearing(name, main_language(segments), "".join(segment.text for segment in segments).strip(), segments)
+    return Hearing(name, main_language(segments), joined(segments), segments)
+
+
+def joined(segments: Sequence[Heard]) -> str:
+    """All of the text on one line. Segments bring their own blanks, but where another language begins there may be none."""
+    out, before = "", None
+    for heard in segments:
+        apart = before is not None and (heard.text[:1].isspace() or before.text[-1:].isspace() or heard.language != before.language)
+        out, before = out + (" " if apart else "") + " ".join(heard.text.split()), heard
+    return out.strip()
 
 
 def main_language(segments: Sequence[Heard]) -> str:
@@ -103,7 +113,7 @@ def listen(model: ModelNet, audio: Audio | Video | str | Path | bytes, language:
     Args:
         model: Whisper (an audio encoder, and a decoder that reads it by cross-attention).
         audio: path, encoded bytes, or an Audio; a Video's sound track.
-        language: ISO 639-1 code; None finds out from the first speech.
+        language: code or English name; None finds out, window by window.
         translate: into English.
         words: also when each word was said.
         watch: called with the seconds done and the seconds in all (0 if unknown).
@@ -116,7 +126,7 @@ def listen(model: ModelNet, audio: Audio | Video | str | Path | bytes, language:
         ConfigError: a language or task that the model does not know.
     """
     ear = _ear(model)
-    ear.check(language, translate)
+    language = ear.check(language, translate)
     finder = open_finder() if skip_silence else None
     ask = replace(settings or Settings(), vouched=finder is not None)
     total_s = sound_length(audio)
@@ -125,10 +135,10 @@ def listen(model: ModelNet, audio: Audio | Video | str | Path | bytes, language:
     rows = 1  # the first window alone: the first words come soon, and they say which language it is
 
     def work() -> Iterator[Heard]:
-        nonlocal language
+        nonlocal ask
         for segments in ear.hear(model, batch, language, translate, words, ask):
             for heard in segments:
-                language = language or heard.language
+                ask = replace(ask, usual=heard.language)
                 yield heard
         if watch is not None:
             watch(batch[-1].end_s, total_s)
@@ -184,12 +194,15 @@ class _Ear:
         self.marks = read_marks(self.tokenizer.specials, _config(model.folder))
         self.encoder = _quick(model)
 
-    def check(self, language: str | None, translate: bool) -> None:
+    def check(self, language: str | None, translate: bool) -> str | None:
+        """The language as the model calls it."""
         known = self.marks.languages
-        if language is not None and language not in (known or ("en",)):
+        code = language if language is None or language in known else code_of(language)
+        if code is not None and code not in (known or ("en",)):
             raise ConfigError(f"language {language!r} is not one that the model hears; wanted one of {', '.join(known or ('en',))}")
         if translate and not known:
             raise ConfigError("the model hears English only and translates nothing; use a multilingual one")
+        return code
 
     def encode(self, model: ModelNet, windows: Sequence[Window]) -> torch.Tensor:
         """Features (B, S, D). One window after another: what one needs stays in the processor's caches, what eight need does not."""
@@ -242,6 +255,8 @@ class _Ear:
         groups: list[list[Spoken]] = [[] for _ in range(len(pauses) + 1)]
         for word in spoken:
             groups[sum(word.start_s + word.end_s > start_s + end_s for start_s, end_s in pauses)].append(word)
+        for before, after in zip(groups, groups[1:], strict=False):
+            _to_sentence(before, after)
         starts, ends = [part.start_s, *(end_s for _, end_s in pauses)], [*(start_s for start_s, _ in pauses), part.end_s]
         for start_s, end_s, group in zip(starts, ends, groups, strict=True):
             if group:
@@ -261,6 +276,18 @@ class _Ear:
             each = iter(spoken)
             out[row] = [by_character([next(each) for _ in words]) for words in split[row]]
         return out
+
+
+def _to_sentence(before: list[Spoken], after: list[Spoken]) -> None:
+    """Words' times are a word off at times: where the one beside a pause ends a sentence, the pause stands there."""
+    def ends(word: Spoken) -> bool:
+        return word.text.strip().endswith(SENTENCE_ENDS)
+
+    if before and after and not ends(before[-1]):
+        if len(before) > 1 and ends(before[-2]):
+            after.insert(0, before.pop())
+        elif len(after) > 1 and ends(after[0]):
+            before.append(after.pop(0))
 
 
 def _times(window: Window, start_s: float, end_s: float) -> tuple[float, float]:

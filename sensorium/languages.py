@@ -1,6 +1,7 @@
-"""Languages: the codes and names that people and files give, as one code; and which letters are written without blanks between words.
+"""Languages: the codes and names that people and files give, as one code; and where a line of any script may break.
 
     "zh-CN", "chi", "Chinese" -> "zh"
+    "He said 你好。" -> "He", " said", " 你", "好。"
 """
 
 from __future__ import annotations
@@ -9,7 +10,11 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 
-__all__ = ["cells", "code_of", "likely", "spaceless"]
+__all__ = ["cells", "CLOSERS", "code_of", "is_mark", "likely", "OPENERS", "pieces", "spaceless"]
+
+OPENERS = "\"'“‘¿([{-«「『（《"
+CLOSERS = "\"'”’.。,，、!！?？:：;；)]}»」』）》…"
+_NOT_FIRST = "ー々ぁぃぅぇぉっゃゅょァィゥェォッャュョ"  # of a line; they lengthen or shorten the sound before them
 
 # Code that speech models use; its ISO 639-2 codes (T, then B where another); its English names.
 _KNOWN = """
@@ -35,7 +40,7 @@ _WRITTEN = {
     "KHMER": "km", "TIBETAN": "bo", "CYRILLIC": "ru uk bg mk sr be kk mn tg tt ba", "GREEK": "el", "ARABIC": "ar fa ur ps sd", "HEBREW": "he yi",
     "DEVANAGARI": "hi mr ne sa", "TAMIL": "ta", "TELUGU": "te", "KANNADA": "kn", "MALAYALAM": "ml", "BENGALI": "bn as", "GURMUKHI": "pa",
     "GUJARATI": "gu", "SINHALA": "si", "ARMENIAN": "hy", "GEORGIAN": "ka", "ETHIOPIC": "am"}
-_SPACELESS = ("CJK", "HIRAGANA", "KATAKANA", "BOPOMOFO", "THAI", "LAO", "MYANMAR", "KHMER", "TIBETAN")
+_SPACELESS = ("CJK", "IDEOGRAPHIC", "HIRAGANA", "KATAKANA", "HALFWIDTH", "BOPOMOFO", "THAI", "LAO", "MYANMAR", "KHMER", "TIBETAN")
 _OTHERS = frozenset(code for script, codes in _WRITTEN.items() for code in codes.split() if code != "sr")
 
 
@@ -52,7 +57,12 @@ def code_of(name: str) -> str:
 
 
 def _script(letter: str) -> str:
-    return unicodedata.name(letter, "").partition(" ")[0] if letter.isalpha() or unicodedata.category(letter).startswith("M") else ""
+    return unicodedata.name(letter, "").partition(" ")[0].partition("-")[0] if letter.isalpha() or is_mark(letter) else ""
+
+
+def is_mark(letter: str) -> bool:
+    """A sign above, below or beside the letter before it."""
+    return bool(letter) and unicodedata.category(letter).startswith("M")
 
 
 def likely(text: str, languages: Iterable[str]) -> str:
@@ -65,6 +75,23 @@ def likely(text: str, languages: Iterable[str]) -> str:
     return next((code for code in languages if (code in written if written else code not in _OTHERS)), "")
 
 
+def pieces(text: str) -> list[str]:
+    """Words with the blanks before them, and characters of scripts without blanks, punctuation with what it leans on; a line may break between
+    any two. All of them together are the text."""
+    out: list[str] = []
+    for letter in text:
+        last = out[-1][-1] if out else ""
+        apart = spaceless(letter) or spaceless(last) or (last in CLOSERS and cells(last) == 2)
+        leans = letter in CLOSERS or letter in _NOT_FIRST or is_mark(letter) or last in OPENERS
+        if not out or not last.isspace() and (letter.isspace() or apart and not leans):
+            out.append(letter)
+        else:
+            out[-1] += letter
+    if len(out) > 1 and out[-1].isspace():
+        out[-2:] = ["".join(out[-2:])]
+    return out
+
+
 def spaceless(letter: str) -> bool:
     """The letter is of a script that puts no blanks between words."""
-    return letter > "\u0dff" and _script(letter) in _SPACELESS  # "" too is none
+    return letter > "\u0dff" and _script(letter) in _SPACELESS

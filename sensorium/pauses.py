@@ -28,6 +28,7 @@ STEP = 512
 """Samples of one piece."""
 _PIECE_S = STEP / RATE_HZ
 _SMOOTH = 7  # pieces over which a quiet place is quiet, a fifth of a second
+SILENT = 1e-8  # mean square below which nothing sounds, 80 dB below full scale
 QUIET = 1e-3  # of the power of the loudest pieces
 BEFORE = 64  # samples of the piece before that the model also sees
 
@@ -147,7 +148,7 @@ def find_speech(blocks: Iterable[torch.Tensor], finder: SpeechFinder | None, pau
     """Spans of speech in a stream of float (T,) blocks at 16 kHz, each as soon as it has ended.
 
     Args:
-        finder: None takes everything for speech, so that the spans are only cuts at quiet places.
+        finder: None takes everything that sounds for speech, so that the spans are mostly cuts at quiet places.
     """
     spans = SpanMaker(finder, pauses or Pauses())
     for block in blocks:
@@ -186,7 +187,7 @@ class SpanMaker:
         whole = torch.cat([self._rest, x_T])
         self._rest = whole[len(whole) // STEP * STEP :].clone()
         levels = loudness(whole)
-        probabilities = np.ones_like(levels) if self._finder is None else self._finder.push(x_T)
+        probabilities = (levels > SILENT).astype(np.float32) if self._finder is None else self._finder.push(x_T)
         out: list[Span] = []
         for probability, level in zip(probabilities.tolist(), levels.tolist(), strict=True):
             out += self._step(probability, level)

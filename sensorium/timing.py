@@ -8,7 +8,6 @@ Letters: B batch, N heads, T tokens, S sources (20 ms each).
 from __future__ import annotations
 
 import string
-import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -17,7 +16,7 @@ import torch
 from torch.nn import functional as F
 
 from sensorium.fuse import Watch
-from sensorium.languages import spaceless
+from sensorium.languages import CLOSERS, OPENERS, is_mark, pieces, spaceless
 from sensorium.layers.cache import Cache
 from sensorium.model import ModelNet
 from sensorium.types import Batch
@@ -26,8 +25,6 @@ __all__ = ["by_character", "cheapest_path", "split_words", "Spoken", "time_words
 
 SOURCE_S = 0.02
 SMOOTH = 7  # sources of the median filter
-OPENERS = "\"'“‘¿([{-«「『（《"
-CLOSERS = "\"'”’.。,，、!！?？:：;；)]}»」』）》…"
 LONGEST = 2.0  # times the median word: a word that a pause was counted into is cut to this
 
 
@@ -123,23 +120,23 @@ def split_words(tokens: Sequence[int], decode: Callable[[list[int]], str]) -> li
     A word begins at a blank, or at every whole character of a script without blanks, whatever the language of the rest; punctuation stays
     with the word it leans on.
     """
-    pieces: list[tuple[str, int]] = []
+    whole: list[tuple[str, int]] = []
     held: list[int] = []
     for token in tokens:  # a character's bytes may be spread over several tokens
         held.append(token)
         text = decode(held)
         if "\ufffd" not in text:
-            pieces.append((text, len(held)))
+            whole.append((text, len(held)))
             held = []
     if held:
-        pieces.append((decode(held), len(held)))
+        whole.append((decode(held), len(held)))
     words: list[tuple[str, int]] = []
-    for text, count in pieces:
+    for text, count in whole:
         bare, last = text.strip(), words[-1][0].strip() if words else ""
         lone = bool(bare) and all(letter in string.punctuation or letter in CLOSERS for letter in bare)
         opens = bool(last) and all(letter in OPENERS for letter in last)
         leans = bool(bare) and all(letter in CLOSERS for letter in bare) and not text.startswith(" ")
-        apart = text.startswith(" ") or lone or (_character(bare[:1]) or spaceless(last[-1:])) and not _mark(bare[:1])
+        apart = text.startswith(" ") or lone or ((spaceless(bare[:1]) or spaceless(last[-1:])) and not is_mark(bare[:1]))
         if words and (leans or (opens and not text.startswith(" ")) or not apart):
             words[-1] = (words[-1][0] + text, words[-1][1] + count)
         else:
@@ -147,28 +144,11 @@ def split_words(tokens: Sequence[int], decode: Callable[[list[int]], str]) -> li
     return words
 
 
-def _mark(letter: str) -> bool:
-    """A sign above, below or beside the letter before it."""
-    return bool(letter) and unicodedata.category(letter).startswith("M")
-
-
-def _character(letter: str) -> bool:
-    """A word of its own."""
-    return spaceless(letter) and not _mark(letter)
-
-
 def by_character(spoken: Sequence[Spoken]) -> list[Spoken]:
     """Characters of scripts without blanks as words of their own: a word's time is shared evenly, punctuation stays with what it follows."""
     out = []
     for word in spoken:
-        letters: list[str] = []
-        for letter in word.text:
-            last = letters[-1][-1] if letters else ""
-            begins = _character(letter) or (spaceless(last) and letter not in CLOSERS and not _mark(letter) and bool(letter.strip()))
-            if letters and (not begins or not letters[-1].strip() or last in OPENERS):
-                letters[-1] += letter
-            else:
-                letters.append(letter)
+        letters = pieces(word.text)
         step = (word.end_s - word.start_s) / max(len(letters), 1)
         out += [Spoken(letter, word.start_s + step * i, word.start_s + step * (i + 1), word.probability) for i, letter in enumerate(letters)]
     return out

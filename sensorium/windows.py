@@ -114,7 +114,7 @@ def cut_windows(blocks: Iterable[torch.Tensor], finder: SpeechFinder | None, pau
     """Cut a stream of float (T,) blocks at 16 kHz into windows, in order; holds little more than a window and a block.
 
     Args:
-        finder: of speech; None takes everything for speech and cuts at quiet places.
+        finder: of speech; None takes everything that sounds for speech and cuts at quiet places.
         longest_s: of a window.
     """
     pauses = pauses or Pauses()

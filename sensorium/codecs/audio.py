@@ -29,7 +29,7 @@ from sensorium.files import read_note, write_file
 from sensorium.spec import Spec
 from sensorium.types import Audio, MediaError
 
-__all__ = ["AudioCodec", "load_audio", "read_sound_info", "save_audio", "sound_length", "stream_audio"]
+__all__ = ["AudioCodec", "load_audio", "read_sound_info", "save_audio", "sound_length", "sound_track", "stream_audio"]
 
 LOUDEST = 16.0  # a float file may go past 1; past this it was never scaled
 ENDINGS = {".wav": ("WAV", "PCM_16"), ".flac": ("FLAC", "PCM_16"), ".ogg": ("OGG", "VORBIS"), ".mp3": ("MP3", "MPEG_LAYER_III")}
@@ -91,6 +91,16 @@ def sound_length(audio: Source) -> float:
     """
     with ExitStack() as stack:
         return open_sound(audio, stack).length_s
+
+
+def sound_track(audio: Source) -> str:
+    """Which sound track is read, and which others there are, in words; "" if there is one only.
+
+    Raises:
+        MediaError: not a sound, or without the track asked for.
+    """
+    with ExitStack() as stack:
+        return open_sound(audio, stack).chosen
 
 
 def _too_long(name: str, limit_s: float) -> MediaError:

@@ -51,12 +51,13 @@ class Piece:
 
 @dataclass(frozen=True)
 class Sound:
-    """An opened sound; rate_hz is that of its beginning, length_s is 0 where it does not say."""
+    """An opened sound; rate_hz is that of its beginning, length_s is 0 where it does not say, chosen says which of several tracks it is."""
 
     name: str
     rate_hz: int
     pieces: Iterator[Piece]
     length_s: float = 0.0
+    chosen: str = ""
 
 
 def open_sound(audio: Source, stack: ExitStack) -> Sound:
@@ -171,7 +172,8 @@ def _by_av(name: str, file: Any, stack: ExitStack, wanted: int | str | None) -> 
     try:
         options = {"format_whitelist": CONTAINERS, "protocol_whitelist": "none"}
         container = stack.enter_context(av.open(file, mode="r", options=options, metadata_errors="ignore"))
-        track = _choose(name, list(container.streams.audio), wanted)
+        tracks = list(container.streams.audio)
+        track = _choose(name, tracks, wanted)
         track.thread_type = "AUTO"
         frames = _frames(name, container, track)
         first = next(frames, None)
@@ -185,7 +187,8 @@ def _by_av(name: str, file: Any, stack: ExitStack, wanted: int | str | None) -> 
     start_s = (container.start_time or 0) / 1_000_000
     codec = track.codec_context.name
     pieces = _pieces(name, itertools.chain([first], frames), start_s, max(GAP_S[1], min(length_s, LATE_S)), codec)
-    return Sound(name, first.sample_rate, pieces, length_s)
+    chosen = f"sound track {tracks.index(track) + 1} of {_listed(tracks)}" if len(tracks) > 1 else ""
+    return Sound(name, first.sample_rate, pieces, length_s, chosen)
 
 
 def _choose(name: str, tracks: list[Any], wanted: int | str | None) -> Any:

@@ -15,7 +15,7 @@ import torch
 from av.stream import Disposition
 
 import sensorium as sn
-from sensorium.codecs.audio import load_audio, stream_audio
+from sensorium.codecs.audio import load_audio, sound_track, stream_audio
 from sensorium.codecs.channels import weights
 from sensorium.types import MediaError
 
@@ -231,6 +231,13 @@ def test_a_track_that_is_named(track: int | str) -> None:
     """`Audio(film, track=2)`, or the track's language as a code or name: that track."""
     data = film([NOTHING, SPEECH], [Disposition.default, 0], ["eng", "ger"])
     assert level(load_audio(sn.Audio(data, track=track)), 440) > 0.4 and level(load_audio(data), 440) == 0
+
+
+def test_the_tracks_are_told() -> None:
+    """a film with several sound tracks: `transcribe` says which it reads, and the others."""
+    data = film([NOTHING, SPEECH], [Disposition.comment, Disposition.default], ["eng", "ger"])
+    assert sound_track(data) == "sound track 2 of 1 (eng, comment); 2 (ger, default)"
+    assert sound_track(sn.Audio(data, track=1)).startswith("sound track 1 of") and sound_track(film([SPEECH])) == ""
 
 
 def test_a_track_that_is_not_there() -> None:
