@@ -11,7 +11,7 @@ import io
 import itertools
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,8 @@ GAP_S = (0.2, 600.0)  # a recorder that stops in silence leaves holes in the tim
 LATE_S = 21_600.0  # longer ones too, up to this, if the file says that it lasts so long: the sound of a film may start late
 BAD_PACKETS = 50
 PLANES = 8  # PyAV 18.1.0 reads past the end of a frame that has as many planes, and ends the process
-MAGIC = (b"RIFF", b"RF64", b"fLaC", b"OggS", b"FORM", b".snd", b"riff", b"caff")  # not mp3: its decoder there prints what it dislikes
+MAGIC = (b"RIFF", b"RIFX", b"RF64", b"fLaC", b"OggS", b"FORM", b".snd", b"riff", b"caff", b"NIST_1A",
+         b"Creative Voice")  # not mp3: its decoder there prints what it dislikes
 CONTAINERS = ("matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,ogg,wav,w64,flac,mp3,aac,aiff,avi,asf,flv,mpegts,mpeg,amr,amrnb,amrwb,caf,au,ac3,eac3,"
               "ape,wv,tta,loas,adx,dsf")
 ASIDE = ("comment", "visual_impaired", "hearing_impaired", "karaoke", "clean_effects", "descriptions", "lyrics")
@@ -81,17 +82,70 @@ def open_sound(audio: Source, stack: ExitStack) -> Sound:
     else:
         name, file = str(source)[:200], stack.enter_context(_file(Path(source)))
     head = file.read(16)
-    file.seek(0)
     if not head:
         raise MediaError(f"{name} is empty; wanted a sound")
-    sound = None
-    if head.startswith(MAGIC) and track is None:
-        sound = _by_soundfile(name, file, stack)
+    links = _links(file) if head.startswith(b"OggS") else []
+    if len(links) < 2:
+        sound = _by_content(name, file, head, stack, track)
+    else:
+        sounds = [_by_content(f"{name}, part {number} of {len(links)},", link, head, stack, track) for number, link in enumerate(links, 1)]
+        pieces = itertools.chain.from_iterable(one.pieces for one in sounds)
+        sound = replace(sounds[0], name=name, pieces=pieces, length_s=sum(one.length_s for one in sounds))
+    check_rate(sound.rate_hz, f"{name}'s rate")
+    return sound
+
+
+def _by_content(name: str, file: Any, head: bytes, stack: ExitStack, track: int | str | None) -> Sound:
+    file.seek(0)
+    sound = _by_soundfile(name, file, stack) if head.startswith(MAGIC) and track is None else None
     if sound is None:
         file.seek(0)
         sound = _by_av(name, file, stack, track)
-    check_rate(sound.rate_hz, f"{name}'s rate")
     return sound
+
+
+class _Link:
+    """A stretch of a file as a file: one of the Ogg streams that a recording of a radio station has one after the other."""
+
+    def __init__(self, file: Any, start: int, end: int) -> None:
+        self._file, self._start, self._length, self._place = file, start, end - start, 0
+
+    def seek(self, place: int, whence: int = 0) -> int:
+        self._place = max(place + (0, self._place, self._length)[whence], 0)
+        return self._place
+
+    def tell(self) -> int:
+        return self._place
+
+    def read(self, count: int = -1) -> bytes:
+        left = max(self._length - self._place, 0)
+        self._file.seek(self._start + self._place)
+        data = self._file.read(left if count < 0 else min(count, left))
+        self._place += len(data)
+        return data
+
+    def readinto(self, buffer: Any) -> int:
+        data = self.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+
+def _links(file: Any) -> list[_Link]:
+    """The streams of a chained Ogg file, of which libsndfile 1.2.2 reads the first and FFmpeg 8.0 those that are like it.
+
+    A page that begins a stream, after one that does not, begins a link. Source: RFC 3533, sections 4 and 6.
+    """
+    starts, place, inside = [0], 0, False
+    file.seek(0)
+    while (page := file.read(27)).startswith(b"OggS") and len(page) == 27:
+        begins = bool(page[5] & 2)
+        if begins and inside:
+            starts.append(place)
+        inside = not begins
+        place += 27 + page[26] + sum(file.read(page[26]))
+        file.seek(place)
+    end = file.seek(0, 2)
+    return [_Link(file, start, after) for start, after in zip(starts, [*starts[1:], end], strict=True)]
 
 
 def _file(path: Path) -> Any:
@@ -129,7 +183,7 @@ def _by_soundfile(name: str, file: Any, stack: ExitStack) -> Sound | None:
     except (soundfile.SoundFileError, TypeError, RuntimeError):
         return None
     _check_channels(name, opened.channels)
-    if opened.channels > 2:
+    if opened.channels > 2 or not opened.frames:  # a recorder that was cut off leaves a length of 0, which FFmpeg passes over
         return None
 
     def pieces() -> Iterator[Piece]:

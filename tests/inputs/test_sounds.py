@@ -6,6 +6,7 @@ import io
 import math
 import struct
 from collections.abc import Sequence
+from fractions import Fraction
 
 import av
 import numpy as np
@@ -15,7 +16,7 @@ import torch
 from av.stream import Disposition
 
 import sensorium as sn
-from sensorium.codecs.audio import load_audio, sound_track, stream_audio
+from sensorium.codecs.audio import load_audio, sound_length, sound_track, stream_audio
 from sensorium.codecs.channels import weights
 from sensorium.types import MediaError
 
@@ -56,8 +57,9 @@ def by_ffmpeg(kind: str, coding: str, x_CT: np.ndarray, layout: str, rate_hz: in
     buffer = io.BytesIO()
     with av.open(buffer, "w", format=kind) as out:
         track = out.add_stream(coding, rate=rate_hz, layout=layout)
+        track.bit_rate = 12_200 if coding == "libopencore_amrnb" else 64_000 * len(track.layout.channels)
         frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(x_CT.T.reshape(1, -1)), format="flt", layout=layout)
-        frame.sample_rate = rate_hz
+        frame.sample_rate, frame.pts, frame.time_base = rate_hz, 0, Fraction(1, rate_hz)
         for packet in [*track.encode(frame), *track.encode(None)]:
             out.mux(packet)
     return buffer.getvalue()
@@ -277,3 +279,92 @@ def test_channels_that_change() -> None:
     x_T = load_audio(two + by_ffmpeg("ac3", "ac3", tones("FL FR FC LFE SL SR"), "5.1(side)"))
     assert [round(level(x_T[2_000:], hz) / 0.1, 1) for hz in (300, 500, 700)] == [0.5, 0.5, 0.0]
     assert [round(level(x_T[18_500:], hz) / 0.1, 1) for hz in (300, 500, 700)] == [0.2, 0.2, 0.3]
+
+
+@pytest.mark.parametrize("coding", ["VORBIS", "OPUS"])
+def test_chained_ogg(coding: str) -> None:
+    """a recording of a radio station, several Ogg streams one after the other, also of other channels and rates: all of them."""
+    parts = [tone(440), np.stack([tone(880)] * 2, 1), tones("FL FC FR BL BR LFE").T]
+    data = b"".join(by_soundfile(x, "OGG", coding) for x in parts) + by_soundfile(tone(440, rate_hz=16_000), "OGG", coding, 16_000)
+    x_T = load_audio(data)
+    assert len(x_T) == pytest.approx(64_000, abs=100) and sound_length(data) == pytest.approx(4, abs=0.05)
+    for second, hz, share in ((0, 440, 1), (1, 880, 1), (2, 300, 0.21), (3, 440, 1)):
+        assert level(x_T[second * 16_000 :], hz) == pytest.approx(0.1 * share, abs=0.005)
+
+
+def click(rate_hz: int = RATE, channels: int = 1) -> np.ndarray:
+    """A short tone at half a second of one."""
+    x = np.zeros(rate_hz, np.float32)
+    x[rate_hz // 2 : rate_hz // 2 + rate_hz // 100] = tone(1000, 0.01, rate_hz, level=0.8)
+    return np.repeat(x[:, None], channels, axis=1)
+
+
+def where(data: bytes) -> tuple[float, float]:
+    """Seconds to the click, and in all."""
+    x_T = load_audio(data).abs()
+    return int((x_T > 0.2 * x_T.max()).nonzero()[0]) / 16_000, len(x_T) / 16_000
+
+
+@pytest.mark.parametrize(("kind", "coding"), [("MP3", "MPEG_LAYER_III"), ("OGG", "OPUS"), ("OGG", "VORBIS")])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_delays_of_coders(kind: str, coding: str, channels: int) -> None:
+    """MP3 with a LAME tag, Ogg Opus, Ogg Vorbis: what the coder put before and after the sound is left out."""
+    at_s, length_s = where(by_soundfile(click(channels=channels), kind, coding))
+    assert at_s == pytest.approx(0.5, abs=0.001) and length_s == pytest.approx(1, abs=0.001)
+
+
+@pytest.mark.parametrize(("kind", "coding"), [("mp4", "aac"), ("ipod", "aac"), ("mov", "aac"), ("matroska", "aac"), ("webm", "libopus"),
+                                             ("ipod", "alac")])
+def test_delays_that_containers_tell(kind: str, coding: str) -> None:
+    """M4A, MP4 or MOV with an edit list, Matroska or WebM with a codec delay: the sound starts where it started before it was coded."""
+    at_s, length_s = where(by_ffmpeg(kind, coding, click().T, "mono"))
+    assert at_s == pytest.approx(0.5, abs=0.001) and length_s == pytest.approx(1, abs=0.003)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 6])
+@pytest.mark.parametrize("size", [0, 0x7FFFF000, 0xFFFFFFFF])
+def test_wav_that_was_never_finished(size: int, channels: int) -> None:
+    """WAV whose header has a length of 0 or the greatest, as pipes and recorders that were cut off leave it: all that is there."""
+    data = bytearray(by_soundfile(click(channels=channels)))
+    data[40:44] = struct.pack("<I", size)
+    assert where(bytes(data)) == (pytest.approx(0.5, abs=0.001), 1)
+
+
+@pytest.mark.parametrize(("kind", "coding", "rate_hz"), [
+    ("WAV", "PCM_U8", RATE), ("WAV", "PCM_24", RATE), ("WAV", "PCM_32", RATE), ("WAV", "DOUBLE", RATE), ("WAV", "ALAW", 8_000),
+    ("WAV", "ULAW", 8_000), ("WAV", "IMA_ADPCM", RATE), ("WAV", "GSM610", 8_000), ("AIFF", "ALAW", 8_000), ("AIFF", "FLOAT", RATE), ("CAF", "ULAW", 8_000),
+    ("AU", "ULAW", 8_000), ("NIST", "PCM_16", 16_000), ("VOC", "PCM_16", 44_100)])
+def test_kinds_of_samples(kind: str, coding: str, rate_hz: int) -> None:
+    """WAV of 8, 24 or 32 bits, float, A-law, mu-law, ADPCM or GSM; AIFF-C, CAF, AU, NIST Sphere, VOC: the sound."""
+    at_s, length_s = where(by_soundfile(click(rate_hz)[:, 0], kind, coding, rate_hz))
+    assert at_s == pytest.approx(0.5, abs=0.001) and length_s == pytest.approx(1, abs=0.05)
+
+
+@pytest.mark.parametrize(("kind", "coding", "rate_hz"), [
+    ("amr", "libopencore_amrnb", 8_000), ("mp2", "mp2", RATE), ("wv", "wavpack", RATE), ("tta", "tta", RATE), ("w64", "pcm_s16le", RATE),
+    ("asf", "wmav2", 44_100)])
+def test_kinds_that_ffmpeg_decodes(kind: str, coding: str, rate_hz: int) -> None:
+    """AMR, MP2, WavPack, TTA, W64, WMA: the sound, but for the coder's delay where the file does not tell it."""
+    at_s, length_s = where(by_ffmpeg(kind, coding, click(rate_hz).T, "mono", rate_hz))
+    assert at_s == pytest.approx(0.5, abs=0.05) and length_s == pytest.approx(1, abs=0.05)
+
+
+def test_dsd() -> None:
+    """DSF, one bit at 2.8 MHz: the sound."""
+    count = 282_240 // 4
+    wanted = 0.4 * np.sin(2 * np.pi * 440 * np.arange(count) / 2_822_400)
+    bits = np.diff(np.floor(np.cumsum((wanted + 1) / 2)), prepend=0).astype(np.uint8)  # a sigma-delta modulator of first order
+    body = np.packbits(bits, bitorder="little").tobytes()
+    body += b"\x69" * (-len(body) % 4096)
+    told = b"fmt " + struct.pack("<QIIIIIIQII", 52, 1, 0, 1, 1, 2_822_400, 1, count, 4096, 0)
+    data = b"data" + struct.pack("<Q", 12 + len(body)) + body
+    x_T = load_audio(b"DSD " + struct.pack("<QQQ", 28, 28 + len(told) + len(data), 0) + told + data)
+    assert len(x_T) >= 400 and float(x_T[50:350].max()) == pytest.approx(0.4, abs=0.02)
+
+
+def test_cover_art() -> None:
+    """MP3 with a picture in its tag: the sound."""
+    picture = b"\0image/jpeg\0\3\0\xff\xd8\xff\xe0" + b"\0" * 30
+    tag = b"APIC" + struct.pack(">IH", len(picture), 0) + picture
+    data = b"ID3\3\0\0" + bytes([0, 0, 0, len(tag)]) + tag + by_soundfile(click(), "MP3", "MPEG_LAYER_III")
+    assert where(data) == (pytest.approx(0.5, abs=0.001), pytest.approx(1, abs=0.001))
