@@ -28,11 +28,13 @@ class Window:
         x_T: float32 samples at 16 kHz.
         pieces: (start in the recording, length), in seconds, of the stretches that follow each other in ``x_T``.
         pad_s: what was kept around speech; between two pieces nobody speaks for so long before and after the join.
+        led: it begins with so much, too.
     """
 
     x_T: torch.Tensor
     pieces: tuple[Span, ...]
     pad_s: float = 0.0
+    led: bool = False
 
     @property
     def start_s(self) -> float:
@@ -59,7 +61,7 @@ class Window:
             window          ##speech####_____|_____####speech##
                                         [  pause  ]
         """
-        found, join_s = [], 0.0
+        found, join_s = [(-self.pad_s, self.pad_s)] if self.led else [], 0.0
         for _, length_s in self.pieces[:-1]:
             join_s += length_s
             found.append((join_s - self.pad_s, join_s + self.pad_s))
@@ -135,7 +137,7 @@ class _Waiting:
     """Spans that wait for more to fill their window."""
 
     def __init__(self, pad_s: float) -> None:
-        self.pad_s = pad_s
+        self.pad_s, self.end_s, self.led = pad_s, 0.0, False
         self.pieces: list[Span] = []
         self.samples: list[torch.Tensor] = []
 
@@ -153,10 +155,12 @@ class _Waiting:
             first, length = self.pieces.pop()
             self.pieces.append((first, length + len(x_T) / RATE_HZ))
         else:
+            self.led = span[0] > self.end_s if not self.pieces else self.led
             self.pieces.append((start / RATE_HZ, len(x_T) / RATE_HZ))
+        self.end_s = span[1]
         self.samples.append(x_T)
 
     def flush(self) -> Iterator[Window]:
         if self.samples:
-            yield Window(torch.cat(self.samples), tuple(self.pieces), self.pad_s)
+            yield Window(torch.cat(self.samples), tuple(self.pieces), self.pad_s, self.led)
         self.pieces, self.samples = [], []

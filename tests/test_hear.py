@@ -346,6 +346,7 @@ def test_times_follow_the_speech_and_not_the_pause(ear: Ear, monkeypatch: pytest
     ear.script = lambda window: Written([at(0), 4, at(4.3), at(4.3), 5, at(7.2)], "en", 0.0, -0.1)  # as whisper-base wrote it
     for skip in (True, False):
         one, two = hear.listen(None, sound(x), translate=translate, skip_silence=skip)
+        assert one.start_s == pytest.approx(1, abs=0.1)
         assert one.end_s == pytest.approx(4.4, abs=0.1) and two.start_s == pytest.approx(again_s, abs=0.1) and two.end_s > again_s + 2
         assert (one.text, two.text) == (" e", " f")
 
@@ -383,6 +384,8 @@ def test_places_are_moved_out_of_pauses() -> None:
     assert window.spoken(3, 4.7) == (3, pytest.approx(3.6)) and window.spoken(3.5, 5) == (pytest.approx(4.4), 5)  # the side with more of it
     assert window.spoken(3.7, 3.9) == (3.7, 3.9) and window.spoken(3.7, 4.2) == (3.7, 4.0) and window.spoken(3.9, 4.3) == (4.0, 4.3)
     assert window.crossed(1, 5) == [window.pauses[0]] and window.crossed(1, 4.2) == []
+    leds = [window.led for window in cut_windows([track(80, (1, 70))], Loud())]
+    assert leds == [True, False, False], "speech that is only cut has no pause before it"
     x = track(20, (0, 5), (5.5, 9), (12, 20)) + torch.randn(20 * RATE_HZ, generator=torch.Generator().manual_seed(1)) * 1e-3
     close(find_quiet(x), [(9, 12)])
     assert find_quiet(torch.zeros(0)) == []

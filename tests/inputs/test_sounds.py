@@ -332,8 +332,8 @@ def test_wav_that_was_never_finished(size: int, channels: int) -> None:
 
 @pytest.mark.parametrize(("kind", "coding", "rate_hz"), [
     ("WAV", "PCM_U8", RATE), ("WAV", "PCM_24", RATE), ("WAV", "PCM_32", RATE), ("WAV", "DOUBLE", RATE), ("WAV", "ALAW", 8_000),
-    ("WAV", "ULAW", 8_000), ("WAV", "IMA_ADPCM", RATE), ("WAV", "GSM610", 8_000), ("AIFF", "ALAW", 8_000), ("AIFF", "FLOAT", RATE), ("CAF", "ULAW", 8_000),
-    ("AU", "ULAW", 8_000), ("NIST", "PCM_16", 16_000), ("VOC", "PCM_16", 44_100)])
+    ("WAV", "ULAW", 8_000), ("WAV", "IMA_ADPCM", RATE), ("WAV", "GSM610", 8_000), ("AIFF", "ALAW", 8_000), ("AIFF", "FLOAT", RATE),
+    ("CAF", "ULAW", 8_000), ("AU", "ULAW", 8_000), ("NIST", "PCM_16", 16_000), ("VOC", "PCM_16", 44_100)])
 def test_kinds_of_samples(kind: str, coding: str, rate_hz: int) -> None:
     """WAV of 8, 24 or 32 bits, float, A-law, mu-law, ADPCM or GSM; AIFF-C, CAF, AU, NIST Sphere, VOC: the sound."""
     at_s, length_s = where(by_soundfile(click(rate_hz)[:, 0], kind, coding, rate_hz))
