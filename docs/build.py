@@ -15,11 +15,13 @@ sys.path.insert(0, str(ROOT))
 
 # The tree is the import order: a file may import only what stands above it. New files are added here, in their place.
 TREE = [
-    "types", "data", "spec", "files", "fetch", "paths", "layers/positions", "layers/masks", "layers/cache", "layers/norms", "layers/kernels",
+    "types", "languages",
+    "data", "spec", "files", "fetch", "paths", "layers/positions", "layers/masks", "layers/cache", "layers/norms", "layers/kernels",
     "layers/swap", "layers/packed", "layers/int8", "layers/adapters", "layers/attention", "layers/mla", "layers/blocks", "layers/experts",
     "layers/stack", "layers/patches", "layers/convolutions", "layers/residuals", "codecs/colours", "codecs/containers", "codecs/depths",
     "codecs/pictures", "codecs/vision", "codecs/tiles", "codecs/frames", "codecs/films", "codecs/native", "codecs/clips",
-    "codecs/waves", "codecs/audio", "codecs/text", "codecs/_render", "codecs/sandbox", "codecs/chat", "codecs/espeak", "codecs/english",
+    "codecs/waves", "codecs/channels", "codecs/tracks", "codecs/audio", "codecs/text", "codecs/_render", "codecs/sandbox", "codecs/chat",
+    "codecs/espeak", "codecs/english",
     "codecs/video", "codecs/mandarin", "codecs/sentences", "codecs/phonemes", "codecs/voice", "encoders", "encoders_native", "encoders_relative",
     "encoders_looks", "align", "fuse", "fuse_motion", "decoder", "unet", "dual_stream", "autoencoder", "autoencoder_video", "heads", "heads_flow",
     "heads_codes", "heads_voice", "gan", "objectives", "objectives_ctc", "objectives_denoise", "objectives_pixels", "objectives_spell",

@@ -6,19 +6,20 @@
 from __future__ import annotations
 
 import json
-import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 
-from sensorium.hear import Heard, Hearing
+from sensorium.hear import Heard, Hearing, joined, main_language
+from sensorium.languages import cells, pieces
 from sensorium.types import ConfigError
 
 __all__ = ["FORMATS", "plain", "write"]
 
 FORMATS = ("text", "srt", "vtt", "json")
-WIDE = 42  # characters of a line
+WIDE = 42  # columns of a line
 LINES = 2
 LONGEST_S = 7.0
+PAUSE_S = 1.0  # between words that ends a caption
 SHORTEST_S = 0.1  # of a caption; nothing is read faster
 
 
@@ -28,12 +29,11 @@ def write(heard: Hearing | Sequence[Heard], form: str = "text") -> str:
     Raises:
         ConfigError: another form.
     """
-    segments = heard.segments if isinstance(heard, Hearing) else tuple(heard)
+    segments = tuple(segment for segment in (heard.segments if isinstance(heard, Hearing) else heard) if segment.text.strip())
     if form == "text":
-        return "".join(f"{segment.text.strip()}\n" for segment in segments)
+        return "".join(f"{' '.join(segment.text.split())}\n" for segment in segments)
     if form == "json":
-        language = next((segment.language for segment in segments), "")
-        whole = {"language": language, "text": plain(segments), "segments": [asdict(segment) for segment in segments]}
+        whole = {"language": main_language(segments), "text": plain(segments), "segments": [asdict(segment) for segment in segments]}
         return json.dumps(whole, ensure_ascii=False, indent=1) + "\n"
     if form == "srt":
         return "\n".join(f"{number}\n{_time(start, ',')} --> {_time(end, ',')}\n{text}\n"
@@ -46,7 +46,7 @@ def write(heard: Hearing | Sequence[Heard], form: str = "text") -> str:
 
 def plain(segments: Sequence[Heard]) -> str:
     """All of the text on one line."""
-    return "".join(segment.text for segment in segments).strip()
+    return joined(segments)
 
 
 def _time(seconds: float, point: str) -> str:
@@ -72,42 +72,62 @@ def _captions(segments: Sequence[Heard]) -> Iterator[tuple[float, float, str]]:
 def _cut(segment: Heard) -> Iterator[tuple[float, float, str]]:
     """A segment in pieces that fit a caption: at words, with their times if there are any, else in proportion to the letters."""
     if segment.words:
-        pieces = [(word.start_s, word.end_s, word.text) for word in segment.words]
+        parts = [(word.start_s, word.end_s, word.text) for word in segment.words]
     else:
-        pieces = list(_even(segment))
+        parts = list(_even(segment))
     held: list[tuple[float, float, str]] = []
-    for piece in pieces:
-        text = "".join(part[2] for part in held) + piece[2]
-        if held and (len(_lines(text)) > LINES or piece[1] - held[0][0] > LONGEST_S):
-            yield held[0][0], held[-1][1], "".join(part[2] for part in held)
+    for part in parts:
+        text = "".join(one[2] for one in held) + part[2]
+        if held and (len(_lines(text)) > LINES or part[1] - held[0][0] > LONGEST_S or part[0] - held[-1][1] >= PAUSE_S):
+            yield held[0][0], held[-1][1], "".join(one[2] for one in held)
             held = []
-        held.append(piece)
+        held.append(part)
     if held:
-        yield held[0][0], held[-1][1], "".join(part[2] for part in held)
+        yield held[0][0], held[-1][1], "".join(one[2] for one in held)
 
 
 def _even(segment: Heard) -> Iterator[tuple[float, float, str]]:
-    text = segment.text.strip()
-    spaced = " " in text
-    pieces = [f" {word}" for word in text.split()] if spaced else list(text)
-    total, done, span = sum(map(len, pieces)), 0, segment.end_s - segment.start_s
-    if len(_lines(text)) <= LINES and span <= LONGEST_S:
-        pieces = [text]
-        total = len(text)
-    for piece in pieces:
-        start = segment.start_s + span * done / max(total, 1)
+    """Text that fits one caption is one, and stays no longer than any; more is shared out evenly over the time."""
+    text, span = segment.text.strip(), segment.end_s - segment.start_s
+    if len(_lines(text)) <= LINES:
+        yield segment.start_s, segment.start_s + min(span, LONGEST_S), text
+        return
+    done = 0
+    for piece in pieces(text):
+        start = segment.start_s + span * done / len(text)
         done += len(piece)
-        yield start, segment.start_s + span * done / max(total, 1), piece
+        yield start, segment.start_s + span * done / len(text), piece
 
 
 def _lines(text: str) -> list[str]:
-    """Lines of about equal length, none wider than ``WIDE``; wide characters count twice."""
-    text = " ".join(text.split())
-    wide = WIDE // 2 if sum(letter > "\u2e7f" for letter in text) > len(text) / 2 else WIDE
-    lines = textwrap.wrap(text, wide, break_on_hyphens=False)
+    """Lines of about equal length, none wider than ``WIDE`` columns; what is wider without a place to break is broken anywhere."""
+    whole = pieces(" ".join(text.split()))
+    small = [chunk for piece in whole for chunk in ([piece] if cells(piece.strip()) <= WIDE else _chunks(piece))]
+    lines = _wrapped(small, WIDE)
     if len(lines) > 1:  # even lines are read more easily than a full one and a word
-        for width in range(len(text) // len(lines), wide):
-            even = textwrap.wrap(text, width, break_on_hyphens=False)
+        for width in range(cells(text) // len(lines), WIDE):
+            even = _wrapped(small, width)
             if len(even) == len(lines):
                 return even
     return lines
+
+
+def _wrapped(small: Sequence[str], width: int) -> list[str]:
+    """As many pieces on each line as fit, at least one."""
+    lines: list[str] = []
+    for piece in small:
+        if lines and cells(lines[-1] + piece) <= width:
+            lines[-1] += piece
+        else:
+            lines.append(piece.strip())
+    return lines
+
+
+def _chunks(piece: str) -> list[str]:
+    """A piece that is wider than a line, in parts that are not."""
+    out = [""]
+    for letter in piece:
+        if cells(out[-1] + letter) > WIDE:
+            out.append("")
+        out[-1] += letter
+    return out

@@ -105,6 +105,8 @@ class Settings:
         longest: tokens of one window.
         first_s: the first words begin no later than this.
         seed: of the choices above temperature 0.
+        usual: language of what was heard before.
+        another: probability above which a window is in another one; what is short or sung is easily taken for any.
 
     Source: Whisper (2212.04356), section 4.5.
     """
@@ -118,6 +120,8 @@ class Settings:
     longest: int = 224
     first_s: float = 1.0
     seed: int = 0
+    usual: str | None = None
+    another: float = 0.9
 
 
 @dataclass
@@ -126,7 +130,8 @@ class Written:
 
     Args:
         tokens: text and time tokens, without the end.
-        language: ISO 639-1 code; "en" in English-only models.
+        language: code of the language that it was written under; "en" in English-only models.
+        languages: all that it may be, likeliest first.
         no_speech: probability that nobody speaks.
         mean: mean log probability of a token.
         packs: how many times smaller its text packs.
@@ -141,6 +146,7 @@ class Written:
     packs: float = 0.0
     temperature: float = 0.0
     looping: bool = False
+    languages: tuple[str, ...] = ()
 
     def silent(self, settings: Settings) -> bool:
         """Nobody speaks."""
@@ -251,12 +257,12 @@ class _Rows:
         marks = self.marks
         logits_BV = self.reader.extend(torch.full((self.count, 1), marks.start))
         no_speech = logits_BV.float().softmax(dim=-1)[:, marks.no_speech].tolist()
-        codes = self._languages(logits_BV, language)
-        prompt = torch.tensor([marks.prompt(code, translate) for code in codes], dtype=torch.int64)
+        likely = self._languages(logits_BV, language)
+        prompt = torch.tensor([marks.prompt(codes[0], translate) for codes in likely], dtype=torch.int64)
         if prompt.shape[1]:
             logits_BV = self.reader.extend(prompt)
         rules = Rules(marks, logits_BV.shape[1], self.settings.first_s)
-        out = [Written([], code, silence, temperature=temperature) for code, silence in zip(codes, no_speech, strict=True)]
+        out = [Written([], codes[0], silence, temperature=temperature, languages=codes) for codes, silence in zip(likely, no_speech, strict=True)]
         total, alive = torch.zeros(self.count), [True] * self.count
         for _ in range(self.settings.longest):
             logits_BV = rules.apply(logits_BV.float(), [written.tokens for written in out])
@@ -280,14 +286,15 @@ class _Rows:
             written.mean = value / (len(written.tokens) + 1)
         return out
 
-    def _languages(self, logits_BV: torch.Tensor, language: str | None) -> list[str]:
-        if not self.marks.languages:
-            return ["en"] * self.count
-        if language is not None:
-            return [language] * self.count
+    def _languages(self, logits_BV: torch.Tensor, language: str | None) -> list[tuple[str, ...]]:
+        """Of each row, the likeliest first."""
+        if not self.marks.languages or language is not None:
+            return [(language or "en",)] * self.count
         codes = list(self.marks.languages)
-        best_B = logits_BV[:, [self.marks.languages[code] for code in codes]].argmax(dim=-1)
-        return [codes[index] for index in best_B.tolist()]
+        share_BK = logits_BV[:, [self.marks.languages[code] for code in codes]].float().softmax(dim=-1)
+        if self.settings.usual in codes:
+            share_BK[share_BK.amax(dim=-1) <= self.settings.another, codes.index(self.settings.usual)] = 1.0
+        return [tuple(codes[index] for index in order) for order in share_BK.argsort(dim=-1, descending=True, stable=True).tolist()]
 
 
 REPEATS, REPEATED = 5, 12

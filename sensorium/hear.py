@@ -22,17 +22,19 @@ from sensorium.codecs.audio import AudioCodec, sound_length, stream_audio
 from sensorium.codecs.text import Tokenizer
 from sensorium.dictation import STEP_S, Marks, Settings, Written, read_marks, write_down
 from sensorium.fused import open_reader
+from sensorium.languages import code_of, likely
 from sensorium.model import ModelNet
 from sensorium.pauses import RATE_HZ, open_finder
-from sensorium.timing import NO_SPACES, Spoken, by_character, split_words, time_words
+from sensorium.timing import Spoken, by_character, split_words, time_words
 from sensorium.types import Audio, CheckpointError, ConfigError, ModalityError, Video
 from sensorium.windows import Window, cut_windows
 
-__all__ = ["Heard", "Hearing", "languages", "listen", "transcribe", "Word"]
+__all__ = ["Heard", "Hearing", "joined", "languages", "listen", "main_language", "transcribe", "Word"]
 
 ROWS = 8  # windows written down together
 MISSED_S = 2.0  # speech after the last time in a window that is listened to once more
 PLACES = 448  # tokens that the published models have places for
+SENTENCE_ENDS = tuple(".。!！?？…")
 STEADY_DB = 4.5  # white noise changes by 3.6 in 50 ms pieces, speech in as loud a noise by 9
 
 Watcher = Callable[[float, float], None]
@@ -50,7 +52,7 @@ class Word:
 
 @dataclass(frozen=True)
 class Heard:
-    """A segment of speech, in seconds of the recording; ``language`` as an ISO 639-1 code."""
+    """A segment of speech, in seconds of the recording; ``language`` as the model's code, mostly ISO 639-1."""
 
     start_s: float
     end_s: float
@@ -65,7 +67,7 @@ class Hearing:
 
     Args:
         name: of the recording.
-        language: spoken first; "" if nobody spoke.
+        language: spoken longest; "" if nobody spoke.
         text: all of it.
         segments: in order.
     """
@@ -82,7 +84,24 @@ def transcribe(model: ModelNet, audio: Audio | Video | str | Path | bytes, langu
     segments = tuple(listen(model, audio, language, translate, words, watch, settings, skip_silence))
     source = audio.source if isinstance(audio, (Audio, Video)) else audio
     name = Path(source).name if isinstance(source, (str, Path)) else "sound"
-    return Hearing(name, segments[0].language if segments else "", "".join(segment.text for segment in segments).strip(), segments)
+    return Hearing(name, main_language(segments), joined(segments), segments)
+
+
+def joined(segments: Sequence[Heard]) -> str:
+    """All of the text on one line. Segments bring their own blanks, but where another language begins there may be none."""
+    out, before = "", None
+    for heard in segments:
+        apart = before is not None and (heard.text[:1].isspace() or before.text[-1:].isspace() or heard.language != before.language)
+        out, before = out + (" " if apart else "") + " ".join(heard.text.split()), heard
+    return out.strip()
+
+
+def main_language(segments: Sequence[Heard]) -> str:
+    """The language that is spoken longest; "" if nobody speaks."""
+    length_s: dict[str, float] = {}
+    for heard in segments:
+        length_s[heard.language] = length_s.get(heard.language, 0.0) + heard.end_s - heard.start_s
+    return max(length_s, key=length_s.__getitem__, default="")
 
 
 @torch.inference_mode()
@@ -94,7 +113,7 @@ def listen(model: ModelNet, audio: Audio | Video | str | Path | bytes, language:
     Args:
         model: Whisper (an audio encoder, and a decoder that reads it by cross-attention).
         audio: path, encoded bytes, or an Audio; a Video's sound track.
-        language: ISO 639-1 code; None finds out from the first speech.
+        language: code or English name; None finds out, window by window.
         translate: into English.
         words: also when each word was said.
         watch: called with the seconds done and the seconds in all (0 if unknown).
@@ -107,7 +126,7 @@ def listen(model: ModelNet, audio: Audio | Video | str | Path | bytes, language:
         ConfigError: a language or task that the model does not know.
     """
     ear = _ear(model)
-    ear.check(language, translate)
+    language = ear.check(language, translate)
     finder = open_finder() if skip_silence else None
     ask = replace(settings or Settings(), vouched=finder is not None)
     total_s = sound_length(audio)
@@ -116,10 +135,10 @@ def listen(model: ModelNet, audio: Audio | Video | str | Path | bytes, language:
     rows = 1  # the first window alone: the first words come soon, and they say which language it is
 
     def work() -> Iterator[Heard]:
-        nonlocal language
+        nonlocal ask
         for segments in ear.hear(model, batch, language, translate, words, ask):
             for heard in segments:
-                language = language or heard.language
+                ask = replace(ask, usual=heard.language)
                 yield heard
         if watch is not None:
             watch(batch[-1].end_s, total_s)
@@ -175,12 +194,15 @@ class _Ear:
         self.marks = read_marks(self.tokenizer.specials, _config(model.folder))
         self.encoder = _quick(model)
 
-    def check(self, language: str | None, translate: bool) -> None:
+    def check(self, language: str | None, translate: bool) -> str | None:
+        """The language as the model calls it."""
         known = self.marks.languages
-        if language is not None and language not in (known or ("en",)):
+        code = language if language is None or language in known else code_of(language)
+        if code is not None and code not in (known or ("en",)):
             raise ConfigError(f"language {language!r} is not one that the model hears; wanted one of {', '.join(known or ('en',))}")
         if translate and not known:
             raise ConfigError("the model hears English only and translates nothing; use a multilingual one")
+        return code
 
     def encode(self, model: ModelNet, windows: Sequence[Window]) -> torch.Tensor:
         """Features (B, S, D). One window after another: what one needs stays in the processor's caches, what eight need does not."""
@@ -197,52 +219,82 @@ class _Ear:
             features_BSD = self.encode(model, [window for _, window in todo])
             written = write_down(lambda x: open_reader(model, rows=len(x), room=PLACES, memory=x), features_BSD, self.marks,
                                  self.tokenizer.decode, language, translate, settings)
-            kept = [row for row, found in enumerate(written) if not found.silent(settings)]
-            spoken: dict[int, list[list[Spoken]]] = self._words(model, features_BSD, todo, written, kept, translate) if words else {}
+            kept = {row: _parts(found.tokens, self.marks, todo[row][1].length_s) for row, found in enumerate(written) if not found.silent(settings)}
+            timed = {row: parts for row, parts in kept.items()
+                     if words and parts or any(todo[row][1].crossed(part.start_s, part.end_s) for part in parts)}
+            spoken = self._words(model, features_BSD, todo, written, timed, translate) if timed else {}
             later = []
-            for row in kept:
+            for row, parts in kept.items():
                 index, window = todo[row]
-                parts = _parts(written[row].tokens, self.marks, window.length_s)
-                out[index] += self._segments(parts, window, written[row].language, spoken.get(row))
+                tongues = (written[row].language,) if translate else written[row].languages
+                out[index] += self._segments(parts, window, tongues or (written[row].language,), spoken.get(row), words)
                 reached_s = parts[-1].end_s if parts else window.length_s
                 if 0 < reached_s < window.length_s - MISSED_S and not steady((rest := window.after(reached_s)).x_T):
                     later.append((index, rest))
             todo = later
         return out
 
-    def _segments(self, parts: Sequence[_Part], window: Window, language: str, spoken: list[list[Spoken]] | None) -> Iterator[Heard]:
+    def _segments(self, parts: Sequence[_Part], window: Window, tongues: Sequence[str], spoken: list[list[Spoken]] | None, words: bool,
+                  ) -> Iterator[Heard]:
         for place, part in enumerate(parts):
-            text = self.tokenizer.decode(part.tokens)
-            if not text.strip():
-                continue
-            start_s, end_s = window.time(part.start_s, late=True), window.time(part.end_s)
-            words = tuple(
-                Word(round(window.time(word.start_s, late=True), 3), round(window.time(word.end_s), 3), word.text, round(word.probability, 4))
-                for word in spoken[place]) if spoken is not None else ()
-            if words:
-                start_s, end_s = words[0].start_s, max(words[-1].end_s, words[0].start_s)
-            yield Heard(round(start_s, 3), round(max(end_s, start_s), 3), text, words, language)
+            for start_s, end_s, text, said in self._apart(part, window, spoken[place] if spoken is not None else []):
+                if not text.strip():
+                    continue
+                start_s, end_s = _times(window, start_s, end_s)
+                timed = tuple(Word(*_times(window, word.start_s, word.end_s), word.text, round(word.probability, 4)) for word in said if words)
+                if timed:
+                    start_s, end_s = timed[0].start_s, max(timed[-1].end_s, timed[0].start_s)
+                yield Heard(start_s, end_s, text, timed, likely(text, tongues) or tongues[0])
+
+    def _apart(self, part: _Part, window: Window, spoken: list[Spoken]) -> Iterator[tuple[float, float, str, list[Spoken]]]:
+        """A segment in the pieces that the pauses within it leave: start and end in the window, text, words."""
+        pauses = window.crossed(part.start_s, part.end_s)
+        if not spoken or not pauses:
+            yield part.start_s, part.end_s, self.tokenizer.decode(part.tokens), spoken
+            return
+        groups: list[list[Spoken]] = [[] for _ in range(len(pauses) + 1)]
+        for word in spoken:
+            groups[sum(word.start_s + word.end_s > start_s + end_s for start_s, end_s in pauses)].append(word)
+        for before, after in zip(groups, groups[1:], strict=False):
+            _to_sentence(before, after)
+        starts, ends = [part.start_s, *(end_s for _, end_s in pauses)], [*(start_s for start_s, _ in pauses), part.end_s]
+        for start_s, end_s, group in zip(starts, ends, groups, strict=True):
+            if group:
+                yield start_s, end_s, "".join(word.text for word in group), group
 
     def _words(self, model: ModelNet, features_BSD: torch.Tensor, todo: Sequence[tuple[int, Window]], written: Sequence[Written],
-               kept: Sequence[int], translate: bool) -> dict[int, list[list[Spoken]]]:
-        """Words of each part of each kept row."""
-        decode, marks = self.tokenizer.decode, self.marks
-        parts = {row: _parts(written[row].tokens, marks, todo[row][1].length_s) for row in kept}
-        kept = [row for row in kept if parts[row]]
-        if not kept:
-            return {}
-        split = {row: [split_words(part.tokens, decode, "en" if translate else written[row].language) for part in parts[row]] for row in kept}
+               timed: dict[int, list[_Part]], translate: bool) -> dict[int, list[list[Spoken]]]:
+        """Words of each part of some rows."""
+        decode, marks, rows = self.tokenizer.decode, self.marks, list(timed)
+        split = {row: [split_words(part.tokens, decode) for part in parts] for row, parts in timed.items()}
         found = time_words(
-            model, features_BSD[kept], [[marks.start, *marks.prompt(written[row].language, translate), marks.no_times] for row in kept],
-            [[token for part in parts[row] for token in part.tokens] for row in kept], marks.end,
-            [todo[row][1].length_s for row in kept], [[word for words in split[row] for word in words] for row in kept])
+            model, features_BSD[rows], [[marks.start, *marks.prompt(written[row].language, translate), marks.no_times] for row in rows],
+            [[token for part in timed[row] for token in part.tokens] for row in rows], marks.end,
+            [todo[row][1].length_s for row in rows], [[word for words in split[row] for word in words] for row in rows])
         out = {}
-        for row, spoken in zip(kept, found, strict=True):
+        for row, spoken in zip(rows, found, strict=True):
             each = iter(spoken)
-            out[row] = [[next(each) for _ in words] for words in split[row]]
-            if written[row].language in NO_SPACES and not translate:
-                out[row] = [by_character(words) for words in out[row]]
+            out[row] = [by_character([next(each) for _ in words]) for words in split[row]]
         return out
+
+
+def _to_sentence(before: list[Spoken], after: list[Spoken]) -> None:
+    """Words' times are a word off at times: where the one beside a pause ends a sentence, the pause stands there."""
+    def ends(word: Spoken) -> bool:
+        return word.text.strip().endswith(SENTENCE_ENDS)
+
+    if before and after and not ends(before[-1]):
+        if len(before) > 1 and ends(before[-2]):
+            after.insert(0, before.pop())
+        elif len(after) > 1 and ends(after[0]):
+            before.append(after.pop(0))
+
+
+def _times(window: Window, start_s: float, end_s: float) -> tuple[float, float]:
+    """The recording's times of two places in a window, out of its pauses."""
+    start_s, end_s = window.spoken(start_s, end_s)
+    start_s = round(window.time(start_s, late=True), 3)
+    return start_s, max(round(window.time(end_s), 3), start_s)
 
 
 @dataclass(frozen=True)

@@ -21,13 +21,15 @@ from sensorium import catalog
 from sensorium.spec import Spec
 from sensorium.types import CheckpointError, ConfigError
 
-__all__ = ["find_speech", "loudness", "open_finder", "Pauses", "RATE_HZ", "Span", "SpanMaker", "SpeechFinder", "STEP"]
+__all__ = ["find_quiet", "find_speech", "loudness", "open_finder", "Pauses", "RATE_HZ", "Span", "SpanMaker", "SpeechFinder", "STEP"]
 
 RATE_HZ = 16_000
 STEP = 512
 """Samples of one piece."""
 _PIECE_S = STEP / RATE_HZ
 _SMOOTH = 7  # pieces over which a quiet place is quiet, a fifth of a second
+SILENT = 1e-8  # mean square below which nothing sounds, 80 dB below full scale
+QUIET = 1e-3  # of the power of the loudest pieces
 BEFORE = 64  # samples of the piece before that the model also sees
 
 Span = tuple[float, float]
@@ -132,11 +134,21 @@ def loudness(x_T: torch.Tensor) -> np.ndarray:
     return x_T[: len(x_T) // STEP * STEP].reshape(-1, STEP).square().mean(dim=1).numpy()
 
 
+def find_quiet(x_T: torch.Tensor, shortest_s: float = 1.0) -> list[Span]:
+    """Where float (T,) samples at 16 kHz are quiet for long: 30 dB below the loudest twentieth. No detector is needed, but a quiet room."""
+    level_N = loudness(x_T)
+    if not len(level_N):
+        return []
+    quiet_N = np.concatenate([[False], level_N <= np.quantile(level_N, 0.95) * QUIET, [False]])
+    edges = np.flatnonzero(quiet_N[1:] != quiet_N[:-1]) * _PIECE_S
+    return [(float(start), float(end)) for start, end in edges.reshape(-1, 2) if end - start >= shortest_s]
+
+
 def find_speech(blocks: Iterable[torch.Tensor], finder: SpeechFinder | None, pauses: Pauses | None = None) -> Iterator[Span]:
     """Spans of speech in a stream of float (T,) blocks at 16 kHz, each as soon as it has ended.
 
     Args:
-        finder: None takes everything for speech, so that the spans are only cuts at quiet places.
+        finder: None takes everything that sounds for speech, so that the spans are mostly cuts at quiet places.
     """
     spans = SpanMaker(finder, pauses or Pauses())
     for block in blocks:
@@ -175,7 +187,7 @@ class SpanMaker:
         whole = torch.cat([self._rest, x_T])
         self._rest = whole[len(whole) // STEP * STEP :].clone()
         levels = loudness(whole)
-        probabilities = np.ones_like(levels) if self._finder is None else self._finder.push(x_T)
+        probabilities = (levels > SILENT).astype(np.float32) if self._finder is None else self._finder.push(x_T)
         out: list[Span] = []
         for probability, level in zip(probabilities.tolist(), levels.tolist(), strict=True):
             out += self._step(probability, level)

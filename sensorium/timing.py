@@ -16,18 +16,15 @@ import torch
 from torch.nn import functional as F
 
 from sensorium.fuse import Watch
+from sensorium.languages import CLOSERS, OPENERS, is_mark, pieces, spaceless
 from sensorium.layers.cache import Cache
 from sensorium.model import ModelNet
 from sensorium.types import Batch
 
-__all__ = ["by_character", "cheapest_path", "NO_SPACES", "split_words", "Spoken", "time_words"]
+__all__ = ["by_character", "cheapest_path", "split_words", "Spoken", "time_words"]
 
 SOURCE_S = 0.02
 SMOOTH = 7  # sources of the median filter
-NO_SPACES = ("zh", "ja", "th", "lo", "my", "yue", "km", "bo")
-"""Languages written without spaces: each character is a word."""
-OPENERS = "\"'“‘¿([{-«「『（《"
-CLOSERS = "\"'”’.。,，、!！?？:：;；)]}»」』）》…"
 LONGEST = 2.0  # times the median word: a word that a pause was counted into is cut to this
 
 
@@ -117,28 +114,29 @@ def cheapest_path(cost_TS: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return rows, columns
 
 
-def split_words(tokens: Sequence[int], decode: Callable[[list[int]], str], language: str) -> list[tuple[str, int]]:
-    """Text tokens as words: (text, how many tokens).
+def split_words(tokens: Sequence[int], decode: Callable[[list[int]], str]) -> list[tuple[str, int]]:
+    """Text tokens as words: (text, how many tokens); all of them together are the text.
 
-    A word begins at a blank, or at every whole character in a language without spaces; punctuation stays with the word it leans on.
+    A word begins at a blank, or at every whole character of a script without blanks, whatever the language of the rest; punctuation stays
+    with the word it leans on.
     """
-    pieces: list[tuple[str, int]] = []
+    whole: list[tuple[str, int]] = []
     held: list[int] = []
     for token in tokens:  # a character's bytes may be spread over several tokens
         held.append(token)
         text = decode(held)
         if "\ufffd" not in text:
-            pieces.append((text, len(held)))
+            whole.append((text, len(held)))
             held = []
     if held:
-        pieces.append((decode(held), len(held)))
+        whole.append((decode(held), len(held)))
     words: list[tuple[str, int]] = []
-    for text, count in pieces:
-        bare = text.strip()
+    for text, count in whole:
+        bare, last = text.strip(), words[-1][0].strip() if words else ""
         lone = bool(bare) and all(letter in string.punctuation or letter in CLOSERS for letter in bare)
-        opens = bool(words) and words[-1][0].strip() != "" and all(letter in OPENERS for letter in words[-1][0].strip())
+        opens = bool(last) and all(letter in OPENERS for letter in last)
         leans = bool(bare) and all(letter in CLOSERS for letter in bare) and not text.startswith(" ")
-        apart = text.startswith(" ") or language in NO_SPACES or lone
+        apart = text.startswith(" ") or lone or ((spaceless(bare[:1]) or spaceless(last[-1:])) and not is_mark(bare[:1]))
         if words and (leans or (opens and not text.startswith(" ")) or not apart):
             words[-1] = (words[-1][0] + text, words[-1][1] + count)
         else:
@@ -147,15 +145,10 @@ def split_words(tokens: Sequence[int], decode: Callable[[list[int]], str], langu
 
 
 def by_character(spoken: Sequence[Spoken]) -> list[Spoken]:
-    """Words of languages without spaces, a character each: a word's time is shared evenly, punctuation stays with what it follows."""
+    """Characters of scripts without blanks as words of their own: a word's time is shared evenly, punctuation stays with what it follows."""
     out = []
     for word in spoken:
-        letters: list[str] = []
-        for letter in word.text.strip():
-            if letters and (letter in CLOSERS or not letter.strip() or (letter.isascii() and letters[-1][-1:].isascii())):
-                letters[-1] += letter
-            else:
-                letters.append(letter)
+        letters = pieces(word.text)
         step = (word.end_s - word.start_s) / max(len(letters), 1)
         out += [Spoken(letter, word.start_s + step * i, word.start_s + step * (i + 1), word.probability) for i, letter in enumerate(letters)]
     return out

@@ -64,9 +64,8 @@ class Media:
     modality = ""
 
     def __repr__(self) -> str:
-        shown = tuple(self.source.shape) if isinstance(self.source, torch.Tensor) else self.source
-        shown = f"{len(shown)} bytes" if isinstance(shown, bytes) else shown
-        return f"{type(self).__name__}({shown})"
+        shown = f"{len(self.source)} bytes" if isinstance(self.source, bytes) else self.source
+        return f"{type(self).__name__}({tuple(shown.shape) if isinstance(shown, torch.Tensor) else shown})"
 
 
 class Image(Media):
@@ -86,9 +85,11 @@ class Audio(Media):
     Args:
         source: path, encoded bytes, or a float32 mono tensor (T,) in -1..1.
         rate_hz: samples a second of a decoded tensor; files know their own.
+        track: of a file with several, its number from 1 or its language; None is the one that the file flags, else the first.
     """
 
     rate_hz: int | None = None
+    track: int | str | None = None
     modality = "audio"
     def save(self, path: str | Path) -> Path:
         """Write the sound to ``path``, as pictures are written."""
@@ -233,8 +234,7 @@ class Delta:
     """One event of a streamed reply.
 
     Args:
-        kind: "text" (a piece of text), "audio" (a piece of sound), "step" (one denoising step done), "part" (a finished part) or "note" (a
-            sentence about the answer, for the person).
+        kind: "text" (a piece of text), "audio" (a piece of sound), "step" (one denoising step), "part" (a finished part) or "note" (a sentence).
         value: the piece of text or sound, the preview (float CHW tensor or None), the finished part, or the sentence.
         done, total: progress of this part.
     """

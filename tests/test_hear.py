@@ -17,7 +17,8 @@ import sensorium as sn
 from sensorium import captions, catalog, hear
 from sensorium.dictation import Marks, Rules, Settings, Written, read_marks, write_down
 from sensorium.hear import Heard, Hearing, Word
-from sensorium.pauses import RATE_HZ, STEP, Pauses, find_speech, open_finder
+from sensorium.languages import cells, code_of, likely, pieces
+from sensorium.pauses import RATE_HZ, STEP, Pauses, find_quiet, find_speech, open_finder
 from sensorium.timing import Spoken, by_character, cheapest_path, split_words
 from sensorium.types import CheckpointError, ConfigError, MediaError, ModalityError
 from sensorium.windows import Window, cut_windows
@@ -249,17 +250,35 @@ def test_the_cheapest_path_is_the_cheapest() -> None:
 
 
 def test_words_are_put_together() -> None:
-    def split(pieces: list[str], language: str = "en") -> list[tuple[str, int]]:
+    def split(pieces: list[str]) -> list[tuple[str, int]]:
         return split_words(list(range(len(pieces))), lambda ids: b"".join(
-            piece if isinstance(piece := pieces[i], bytes) else piece.encode() for i in ids).decode("utf-8", "replace"), language)
+            piece if isinstance(piece := pieces[i], bytes) else piece.encode() for i in ids).decode("utf-8", "replace"))
 
     assert split([" Hel", "lo", ",", " wor", "ld", "!"]) == [(" Hello,", 3), (" world!", 3)]
     assert split([" don", "'t", " \"", "go", "\""]) == [(" don't", 2), (' "go"', 3)]
-    assert split(["你", "好", "。", "吗"], "zh") == [("你", 1), ("好。", 2), ("吗", 1)]
-    assert split([b"\xe4\xbd", b"\xa0", "好"], "zh") == [("你", 2), ("好", 1)]
+    assert split(["你", "好", "。", "吗"]) == [("你", 1), ("好。", 2), ("吗", 1)]
+    assert split([b"\xe4\xbd", b"\xa0", "好"]) == [("你", 2), ("好", 1)]
     assert split([]) == []
+    assert split([" The", " old", " light", "house", "。", "今", "天", "OK", "吗", " We"]) == [
+        (" The", 1), (" old", 1), (" lighthouse。", 3), ("今", 1), ("天", 1), ("OK", 1), ("吗", 1), (" We", 1)]
+    assert split(["น", "้", "ำ", " 2", "0", "年"]) == [("น้", 2), ("ำ", 1), (" 20", 2), ("年", 1)]
     found = by_character([Spoken("很好,", 1.0, 2.0, 0.9), Spoken("OK吧。", 2.0, 3.0, 0.8)])
     assert [(word.text, word.start_s, word.end_s) for word in found] == [("很", 1, 1.5), ("好,", 1.5, 2), ("OK", 2, 2.5), ("吧。", 2.5, 3)]
+    mixed = [" The", " old", " 今天「OK」的", " We'll", " ครั้ง"]
+    found = by_character([Spoken(text, 0.0, 1.0, 1.0) for text in mixed])
+    assert [word.text for word in found] == [" The", " old", " 今", "天", "「OK」", "的", " We'll", " ค", "รั้", "ง"]
+
+
+def test_a_language_is_told_from_codes_names_and_letters() -> None:
+    for name, code in {"zh-CN": "zh", "zh_Hant": "zh", "chi": "zh", "Chinese": "zh", "English": "en", "EN": "en", "ger": "de", "deu": "de", 
+                       "haw": "haw", "yue": "yue", "iw": "he", "nb": "no", "xx": "xx"}.items():
+        assert code_of(name) == code
+    order = ("zh", "ja", "en", "de", "ru")
+    assert [likely(text, order) for text in ("The old man", "今天的天气 OK", "これは本です。東京都", "Привет", "αβγ", "12, 3!")] == [
+        "en", "zh", "ja", "ru", "", "en"]
+    assert pieces("He said “你好,我很好。OK” 42年, ラーメン") == [
+        "He", " said", " “你", "好,", "我", "很", "好。", "OK”", " 42", "年,", " ラー", "メ", "ン"]
+    assert cells("ab今。é") == 7 and cells("e\u0301") == 1
 
 
 # the whole, with a model that is read from a script
@@ -317,6 +336,81 @@ def test_what_a_window_left_unsaid_is_listened_to_again(ear: Ear) -> None:
     ear.script = lambda window: Written([at(0.4), 4, at(5)] if window.length_s > 10 else [at(0), 5, at(window.length_s)], "en", 0.0, -0.1)
     found = list(hear.listen(None, sound(track(20, (1, 14)))))
     assert [heard.text for heard in found] == [" e", " f"] and abs(found[1].start_s - 5.6) < 0.1 and abs(found[1].end_s - 14.4) < 0.1
+
+
+@pytest.mark.parametrize("translate", [False, True])
+@pytest.mark.parametrize("pause_s", [2.5, 5, 15, 60])
+def test_times_follow_the_speech_and_not_the_pause(ear: Ear, monkeypatch: pytest.MonkeyPatch, pause_s: float, translate: bool) -> None:
+    """Speech at 1 to 4.4 s, and after the pause for 2.6 s; the window is 0.6 to 4.8 s, then 0.4 s before the second speech and so on."""
+    x, again_s = track(10 + pause_s, (1, 4.4), (4.4 + pause_s, 7 + pause_s)), 4.4 + pause_s
+    ear.script = lambda window: Written([at(0), 4, at(4.3), at(4.3), 5, at(7.2)], "en", 0.0, -0.1)  # as whisper-base wrote it
+    for skip in (True, False):
+        one, two = hear.listen(None, sound(x), translate=translate, skip_silence=skip)
+        assert one.start_s == pytest.approx(1, abs=0.1)
+        assert one.end_s == pytest.approx(4.4, abs=0.1) and two.start_s == pytest.approx(again_s, abs=0.1) and two.end_s > again_s + 2
+        assert (one.text, two.text) == (" e", " f")
+
+    # one segment over both: its words say what was said on which side
+    ear.script = lambda window: Written([at(0), 4, 5, 6, at(7.2)], "en", 0.0, -0.1)
+
+    def time_words(model: object, features: object, prompts: object, texts: list[list[int]], end: int, lengths: object, words: object) -> object:
+        assert texts == [[4, 5, 6]] and words == [[(" e", 1), (" f", 1), (" g", 1)]]
+        return [[Spoken(" e", 0.4, 2.0, 1.0), Spoken(" f", 2.0, 4.5, 1.0), Spoken(" g", 4.5, 7.0, 1.0)]]
+
+    monkeypatch.setattr(hear, "time_words", time_words)
+    one, two = hear.listen(None, sound(x), translate=translate)
+    assert (one.text, two.text, one.words) == (" e f", " g", ())
+    assert one.end_s == pytest.approx(4.4, abs=0.1) and two.start_s == pytest.approx(again_s, abs=0.1)
+    one, two = hear.listen(None, sound(x), words=True, translate=translate)
+    assert [word.text for word in (*one.words, *two.words)] == [" e", " f", " g"]
+    assert one.words[1].end_s == pytest.approx(4.4, abs=0.1) and two.words[0].start_s == pytest.approx(again_s, abs=0.1)
+
+
+@pytest.mark.parametrize("ends_s", [(3.5, 5.5, 6.0, 7.0), (2.0, 3.0, 3.5, 7.0), (1.0, 1.5, 2.0, 7.0)])
+def test_a_pause_stands_at_the_sentence_end_beside_it(ear: Ear, monkeypatch: pytest.MonkeyPatch, ends_s: tuple[float, ...]) -> None:
+    said = {4: " It", 5: " rains.", 6: " We", 7: " go."}
+    ear.tokenizer = type("T", (), {"decode": staticmethod(lambda tokens: "".join(said[token] for token in tokens))})()
+    ear.script = lambda window: Written([at(0), 4, 5, 6, 7, at(7.2)], "en", 0.0, -0.1)
+    times = [Spoken(word, start, end, 1.0) for word, start, end in zip(said.values(), (0.4, *ends_s), ends_s, strict=False)]
+    monkeypatch.setattr(hear, "time_words", lambda *given: [times])
+    assert [heard.text for heard in hear.listen(None, sound(track(25, (1, 4.4), (19.4, 22))))] == [" It rains.", " We go."]
+
+
+def test_places_are_moved_out_of_pauses() -> None:
+    window = Window(track(10, (0, 3.6), (4.4, 10)), ((100.0, 4.0), (200.0, 6.0)), pad_s=0.4)
+    assert window.pauses == ((pytest.approx(3.6), pytest.approx(4.4)),)
+    assert window.spoken(1, 4.1) == (1, pytest.approx(3.6)) and window.spoken(3.8, 6) == (pytest.approx(4.4), 6)
+    assert window.spoken(1, 3) == (1, 3) and window.spoken(5, 6) == (5, 6)
+    assert window.spoken(3, 4.7) == (3, pytest.approx(3.6)) and window.spoken(3.5, 5) == (pytest.approx(4.4), 5)  # the side with more of it
+    assert window.spoken(3.7, 3.9) == (3.7, 3.9) and window.spoken(3.7, 4.2) == (3.7, 4.0) and window.spoken(3.9, 4.3) == (4.0, 4.3)
+    assert window.crossed(1, 5) == [window.pauses[0]] and window.crossed(1, 4.2) == []
+    leds = [window.led for window in cut_windows([track(80, (1, 70))], Loud())]
+    assert leds == [True, False, False], "speech that is only cut has no pause before it"
+    x = track(20, (0, 5), (5.5, 9), (12, 20)) + torch.randn(20 * RATE_HZ, generator=torch.Generator().manual_seed(1)) * 1e-3
+    close(find_quiet(x), [(9, 12)])
+    assert find_quiet(torch.zeros(0)) == []
+
+
+def test_without_a_detector_digital_silence_is_not_read() -> None:
+    windows = list(cut_windows([track(80, (1, 4), (70, 73))], None))
+    assert len(windows) == 1 and windows[0].length_s == pytest.approx(7.6, abs=0.1) and windows[0].time(4.2, late=True) == pytest.approx(70, abs=0.1)
+
+
+def test_each_segment_says_its_language(ear: Ear, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = {4: " An old man", 5: "今天", 6: " came home"}
+    ear.tokenizer = type("T", (), {"decode": staticmethod(lambda tokens: "".join(said[token] for token in tokens))})()
+    ear.script = lambda window: Written([at(0), 4, at(2), at(2), 5, at(3), at(3), 6, at(5)], "zh", 0.0, -0.1, languages=("zh", "en"))
+    monkeypatch.setattr(hear, "write_down", lambda *given: [ear.script(window) for window in ear.batches[-1]])
+    found = hear.transcribe(None, sound(track(7, (1, 6.5))))
+    assert [heard.language for heard in found.segments] == ["en", "zh", "en"]
+    assert found.language == "en" and found.text == "An old man 今天 came home"
+    assert captions.plain(found.segments) == found.text and json.loads(captions.write(found, "json"))["language"] == "en"
+
+
+def test_another_language_is_taken_only_if_it_is_sure() -> None:
+    text = [at(0), 4, at(1)]
+    assert [written([[text]], Settings(usual=usual, another=another), language=9)[0].language
+            for usual, another in ((None, 0.9), ("en", 0.9), ("en", 0.999), ("zh", 0.999), ("xx", 0.999))] == ["zh", "zh", "en", "zh", "zh"]
 
 
 def test_silent_windows_and_silence_give_nothing(ear: Ear) -> None:
@@ -389,6 +483,37 @@ def test_long_segments_become_short_captions() -> None:
         times = [time for lines in blocks for time in lines[1].split(" --> ")]
         assert times == sorted(times) and times[0] == "00:00:00,000"
     assert " ".join(line for block in timed.split("\n\n") for line in block.splitlines()[2:]) == " ".join(word.text.strip() for word in words)
+
+
+def test_captions_of_mixed_languages_break_at_words() -> None:
+    text = "The lighthouse keeper said 今天的天气很好，我们去公园散步吧。Then he went upstairs 看海，and the lamp was lit."
+    for segment in (Heard(0, 20, text), Heard(0, 20, text, tuple(Word(i * 0.2, i * 0.2 + 0.2, piece, 1.0) for i, piece in enumerate(pieces(text))))):
+        blocks = [block.splitlines()[2:] for block in captions.write([segment], "srt").split("\n\n")]
+        lines = [line for block in blocks for line in block]
+        assert all(cells(line) <= 42 for line in lines) and all(len(block) <= 2 for block in blocks)
+        assert not any(line[0] in "，。" for line in lines)
+        left = text
+        for line in lines:  # nothing is lost but blanks at line ends, and no word is cut
+            assert left.startswith(line), (left, line)
+            left = left[len(line) :]
+            assert not (left[:1].isascii() and left[:1].isalpha() and line[-1].isascii() and line[-1].isalpha())
+            left = left.lstrip()
+        assert left == ""
+    long = captions.write([Heard(0, 5, "https://" + "a" * 60)], "srt").splitlines()[2:]
+    assert all(len(line) <= 42 for line in long) and "".join(long) == "https://" + "a" * 60
+
+
+def test_captions_that_are_hard_to_write() -> None:
+    blank = [Heard(0, 1, "  "), Heard(1, 2, " One."), Heard(2, 3, "\n"), Heard(3, 4, " Two\n\nlines --> <i>.")]
+    assert captions.write(blank, "srt") == "1\n00:00:01,000 --> 00:00:02,000\nOne.\n\n2\n00:00:03,000 --> 00:00:04,000\nTwo lines --> <i>.\n"
+    assert captions.write(blank, "vtt").endswith("00:00:03.000 --> 00:00:04.000\nTwo lines --&gt; &lt;i&gt;.\n")
+    assert "\n\n\n" not in captions.write(blank, "vtt")
+    assert captions.write(blank, "text") == "One.\nTwo lines --> <i>.\n" and len(json.loads(captions.write(blank, "json"))["segments"]) == 2
+    assert "100:00:00,000 --> 100:00:01,500" in captions.write([Heard(360_000, 360_001.5, "Late.")], "srt")
+    slow = captions.write([Heard(0, 18, " Good morning.")], "srt")
+    assert slow == "1\n00:00:00,000 --> 00:00:07,000\nGood morning.\n", "short text is one caption, and no longer than any"
+    apart = [Word(0, 1, " One", 1.0), Word(2.5, 3, " two.", 1.0)]
+    assert captions.write([Heard(0, 3, " One two.", tuple(apart))], "srt").count("-->") == 2, "a pause ends a caption"
 
 
 # real weights, where they are

@@ -211,6 +211,8 @@ def transcribe(
     form: Annotated[str, typer.Option("--format", "-f", help="text, srt, vtt or json (json has the words' times).")] = "text",
     output: Annotated[Path | None, typer.Option("--output", "-o", help="A file; without it the text is printed as it is heard.")] = None,
     words: Annotated[bool, typer.Option("--words", help="Times of every word (json; in srt and vtt a caption is cut at words).")] = False,
+    track: Annotated[str | None, typer.Option(help="Of a film with several sound tracks: a number from 1, or a language; by default the one that "
+                                              "the film flags.")] = None,
     model: Annotated[str | None, typer.Option("--model", "-m", help="Who hears; by default the best at hand.")] = None,
 ) -> None:
     """Write down what is spoken in a recording, with times.
@@ -219,18 +221,23 @@ def transcribe(
     """
     import sensorium as sn
     from sensorium import captions
+    from sensorium.codecs.audio import sound_track
     from sensorium.files import write_file
     from sensorium.hear import listen
     from sensorium.named import best, open_model
 
     if form not in captions.FORMATS:
         raise sn.ConfigError(f"--format got {form!r}, wanted one of {', '.join(captions.FORMATS)}")
+    audio = sn.Audio(recording, track=track)
+    chosen = sound_track(audio)
+    if chosen and track is None:
+        err.print(f"[dim]{chosen}; --track names another[/]", highlight=False)
     name = model or best("hear")
     streaming = output is None and form == "text"
     heard = []
     with bar() as progress:
         task = progress.add_task("listening", total=None)
-        pieces = listen(open_model(name), sn.Audio(recording), language=_language(language), translate=translate, words=words or form == "json",
+        pieces = listen(open_model(name), audio, language=_language(language), translate=translate, words=words or form == "json",
                         watch=lambda done, total: progress.update(task, completed=round(done), total=round(total) if total else None))
         for piece in pieces:
             heard.append(piece)

@@ -1,10 +1,10 @@
 """Audio codec: sound files to samples and back, and the log-mel picture that speech models look at.
 
-    file -> its kind told by its first bytes -> decoded a block at a time -> one channel -> resampled -> samples
+    file -> pieces of its channels (tracks) -> one channel (channels) -> resampled (waves) -> samples
     samples -> short-time spectrum -> mel bins -> logarithm -> (M, F)
     samples -> file, whole or not at all
 
-Letters: C channels, T samples, M mel bins, F frames, B batch.
+Letters: T samples, M mel bins, F frames, B batch.
 """
 
 from __future__ import annotations
@@ -22,25 +22,17 @@ from typing import Any
 import numpy as np
 import torch
 
+from sensorium.codecs.channels import Downmix
+from sensorium.codecs.tracks import Piece, Sound, Source, open_sound
 from sensorium.codecs.waves import RATES_HZ, Resampler, check_rate, log_mel
 from sensorium.files import read_note, write_file
 from sensorium.spec import Spec
-from sensorium.types import Audio, Media, MediaError
+from sensorium.types import Audio, MediaError
 
-__all__ = ["AudioCodec", "load_audio", "read_sound_info", "save_audio", "sound_length", "stream_audio"]
+__all__ = ["AudioCodec", "load_audio", "read_sound_info", "save_audio", "sound_length", "sound_track", "stream_audio"]
 
-CHANNELS = 64
 LOUDEST = 16.0  # a float file may go past 1; past this it was never scaled
-CHUNK = 1 << 16  # samples decoded at a time
-GAP_S = (0.2, 600.0)  # a recorder that stops in silence leaves holes in the time stamps; holes of this length are filled
-BAD_PACKETS = 50
 ENDINGS = {".wav": ("WAV", "PCM_16"), ".flac": ("FLAC", "PCM_16"), ".ogg": ("OGG", "VORBIS"), ".mp3": ("MP3", "MPEG_LAYER_III")}
-MAGIC = (b"RIFF", b"RF64", b"fLaC", b"OggS", b"FORM", b".snd", b"riff", b"caff")  # not mp3: its decoder there prints what it dislikes
-CONTAINERS = ("matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,ogg,wav,w64,flac,mp3,aac,aiff,avi,asf,flv,mpegts,mpeg,amr,amrnb,amrwb,caf,au,ac3,eac3,"
-              "ape,wv,tta,loas,adx")
-SURROUND = {6: (1.0, 1.0, 1.414, 0.0, 0.707, 0.707), 8: (1.0, 1.0, 1.414, 0.0, 0.707, 0.707, 0.707, 0.707)}  # left right centre low, rest
-
-Source = Audio | Media | str | Path | bytes | torch.Tensor
 
 
 def load_audio(audio: Source, rate_hz: int = 16_000, limit_s: float = 3_600.0) -> torch.Tensor:
@@ -73,7 +65,7 @@ def stream_audio(audio: Source, rate_hz: int = 16_000, block_s: float = 30.0, li
     check_rate(rate_hz, "the rate asked for")
     size, left = max(int(block_s * rate_hz), 1), limit_s * rate_hz
     with ExitStack() as stack:
-        sound = _open(audio, stack)
+        sound = open_sound(audio, stack)
         if sound.length_s > limit_s:
             raise _too_long(sound.name, limit_s)
         waiting: list[torch.Tensor] = []
@@ -98,206 +90,49 @@ def sound_length(audio: Source) -> float:
         MediaError: not a sound.
     """
     with ExitStack() as stack:
-        return _open(audio, stack).length_s
+        return open_sound(audio, stack).length_s
+
+
+def sound_track(audio: Source) -> str:
+    """Which sound track is read, and which others there are, in words; "" if there is one only.
+
+    Raises:
+        MediaError: not a sound, or without the track asked for.
+    """
+    with ExitStack() as stack:
+        return open_sound(audio, stack).chosen
 
 
 def _too_long(name: str, limit_s: float) -> MediaError:
     return MediaError(f"{name} is longer than {limit_s:,.0f} s, which is as much as is read at once; cut it, or stream it")
 
 
-@dataclass
-class _Sound:
-    """An opened sound: pieces are float32 (C, T) arrays."""
-
-    name: str
-    rate_hz: int
-    pieces: Iterator[np.ndarray]
-    length_s: float = 0.0
-
-
-def _resampled(sound: _Sound, rate_hz: int) -> Iterator[torch.Tensor]:
+def _resampled(sound: Sound, rate_hz: int) -> Iterator[torch.Tensor]:
     """One channel at the wanted rate, checked for sense."""
-    samples = 0
-    resampler = Resampler(sound.rate_hz, rate_hz)
-    for piece in sound.pieces:
-        mono = torch.from_numpy(_mono(piece))
+    samples, resampler, source_hz = 0, Resampler(sound.rate_hz, rate_hz), sound.rate_hz
+    for mono_T, mono_hz in _mixed(sound.pieces):
+        mono = torch.from_numpy(mono_T)
         samples += len(mono)
         if not torch.isfinite(mono).all():
             raise MediaError(f"{sound.name} holds samples that are not numbers; record or export it again")
         if len(mono) and float(mono.abs().max()) > LOUDEST:
             raise MediaError(f"{sound.name} holds samples of {float(mono.abs().max()):.3g}, wanted -1..1; divide them by their full scale")
+        if mono_hz != source_hz:
+            yield resampler.finish()
+            resampler, source_hz = Resampler(mono_hz, rate_hz), mono_hz
         yield resampler.push(mono)
     if not samples:
         raise MediaError(f"{sound.name} has no samples; wanted a sound")
     yield resampler.finish()
 
 
-def _mono(piece_CT: np.ndarray) -> np.ndarray:
-    channels = len(piece_CT)
-    if channels == 1:
-        return np.ascontiguousarray(piece_CT[0], dtype=np.float32)
-    weight = np.array(SURROUND.get(channels, [1.0] * channels), dtype=np.float32)
-    return (weight / weight.sum()) @ piece_CT
-
-
-def _open(audio: Source, stack: ExitStack) -> _Sound:
-    """Open by content, whatever the name says; ``stack`` closes it."""
-    rate_hz = audio.rate_hz if isinstance(audio, Audio) else None
-    source = audio.source if isinstance(audio, Media) else audio
-    if isinstance(source, torch.Tensor):
-        return _from_tensor(source, rate_hz)
-    if not isinstance(source, (bytes, str, Path)):
-        raise MediaError(f"a sound was given as {type(source).__name__}; wanted a path, bytes, or Audio(tensor, rate_hz=...)")
-    if isinstance(source, bytes):
-        name, file = "the sound", io.BytesIO(source)
-    else:
-        name, file = str(source)[:200], stack.enter_context(_file(Path(source)))
-    head = file.read(16)
-    file.seek(0)
-    if not head:
-        raise MediaError(f"{name} is empty; wanted a sound")
-    sound = None
-    if head.startswith(MAGIC):
-        sound = _by_soundfile(name, file, stack)
-    if sound is None:
-        file.seek(0)
-        sound = _by_av(name, file, stack)
-    check_rate(sound.rate_hz, f"{name}'s rate")
-    return sound
-
-
-def _file(path: Path) -> Any:
-    try:
-        if not path.is_file():
-            raise MediaError(f"{str(path)[:200]} is {'a folder' if path.is_dir() else 'missing'}; wanted a sound file")
-        return open(path, "rb")
-    except (OSError, ValueError) as error:
-        if isinstance(error, MediaError):
-            raise
-        raise MediaError(f"{str(path)[:200]!r} cannot be read ({str(error)[:80]}); wanted a sound file") from error
-
-
-def _from_tensor(x_T: torch.Tensor, rate_hz: int | None) -> _Sound:
-    if x_T.dim() != 1 or not x_T.is_floating_point():
-        raise MediaError(f"a decoded sound has shape {tuple(x_T.shape)} and type {x_T.dtype}, wanted float (T,) in -1..1; "
-                         "mix it down, or divide it by its full scale")
-    if rate_hz is None:
-        raise MediaError("a decoded sound came without its rate; give Audio(tensor, rate_hz=...)")
-    check_rate(rate_hz, "the sound's rate")
-    array = x_T.detach().cpu().float().numpy()
-    return _Sound("the sound", rate_hz, (array[None, at : at + CHUNK] for at in range(0, len(array), CHUNK)), len(array) / rate_hz)
-
-
-def _by_soundfile(name: str, file: Any, stack: ExitStack) -> _Sound | None:
-    """Through libsndfile; None if it does not know this kind."""
-    import soundfile
-
-    try:
-        opened = stack.enter_context(soundfile.SoundFile(_Nameless(file)))
-    except (soundfile.SoundFileError, TypeError, RuntimeError):
-        return None
-    _check_channels(name, opened.channels)
-
-    def pieces() -> Iterator[np.ndarray]:
-        while True:
-            try:
-                block = opened.read(CHUNK, dtype="float32", always_2d=True)
-            except (soundfile.SoundFileError, RuntimeError) as error:
-                raise MediaError(f"{name} is broken {opened.tell() / opened.samplerate:.1f} s in ({str(error)[:80]}); get a whole copy") from error
-            if not len(block):
-                return
-            yield block.T
-
-    known = 0 < opened.frames < 1 << 48  # some kinds cannot say
-    return _Sound(name, opened.samplerate, pieces(), opened.frames / max(opened.samplerate, 1) if known else 0.0)
-
-
-class _Nameless:
-    """A file without its name, so that nothing is told by its ending."""
-
-    def __init__(self, file: Any) -> None:
-        self.read, self.seek, self.tell = file.read, file.seek, file.tell
-        self.readinto = file.readinto
-
-    def write(self, data: bytes) -> int:
-        raise OSError("read only")
-
-
-def _check_channels(name: str, channels: int) -> None:
-    if not 1 <= channels <= CHANNELS:
-        raise MediaError(f"{name} has {channels} channels, wanted 1 to {CHANNELS}; mix it down first")
-
-
-def _by_av(name: str, file: Any, stack: ExitStack) -> _Sound:
-    """Through FFmpeg's libraries: everything else, and the sound of films.
-
-    The list of containers and the empty list of protocols keep a playlist from opening other files or addresses.
-    """
-    import av
-
-    try:
-        options = {"format_whitelist": CONTAINERS, "protocol_whitelist": "none"}
-        container = stack.enter_context(av.open(file, mode="r", options=options, metadata_errors="ignore"))
-        track = next(iter(container.streams.audio), None)
-        if track is None:
-            raise MediaError(f"{name} has no sound in it; wanted a sound, or a film with one")
-        track.thread_type = "AUTO"
-        frames = _frames(name, container, track)
-        first = next(frames, None)
-    except (av.FFmpegError, ValueError, OSError, MemoryError) as error:
-        if isinstance(error, MediaError):
-            raise
-        raise MediaError(f"{name} is not a sound that can be read ({str(error)[:80]}); wanted wav, flac, ogg, mp3, m4a, webm or the like") from error
-    if first is None:
-        raise MediaError(f"{name} has no samples; wanted a sound")
-    rate = first.sample_rate
-    _check_channels(name, len(first.layout.channels))
-    start = (container.start_time or 0) / 1_000_000
-
-    def pieces() -> Iterator[np.ndarray]:
-        done = 0
-        for frame in itertools.chain([first], frames):
-            if frame.sample_rate != rate:
-                raise MediaError(f"{name} changes its rate from {rate} to {frame.sample_rate} on the way; convert it first")
-            array = _planar(frame)
-            gap_s = 0.0 if frame.time is None else frame.time - start - done / rate
-            if GAP_S[0] < gap_s < GAP_S[1]:
-                yield np.zeros((len(array), int(gap_s * rate)), dtype=np.float32)
-                done += int(gap_s * rate)
-            done += array.shape[1]
-            yield array
-
-    length = 0.0 if container.duration is None else container.duration / 1_000_000
-    return _Sound(name, rate, pieces(), length)
-
-
-def _frames(name: str, container: Any, track: Any) -> Iterator[Any]:
-    """Decoded frames; a packet that cannot be decoded is passed over, many are not."""
-    import av
-
-    bad = 0
-    packets = container.demux(track)
-    while True:
-        try:
-            packet = next(packets, None)
-            if packet is None:
-                return
-            yield from packet.decode()
-        except (av.FFmpegError, ValueError, OSError) as error:
-            bad += 1
-            if bad > BAD_PACKETS or not isinstance(error, av.InvalidDataError):
-                raise MediaError(f"{name} is broken ({str(error)[:80]}); get a whole copy") from error
-
-
-def _planar(frame: Any) -> np.ndarray:
-    """A decoded frame as float32 (C, T)."""
-    array = frame.to_ndarray()
-    if not frame.format.is_planar:
-        array = array.reshape(-1, len(frame.layout.channels)).T
-    if array.dtype == np.uint8:
-        return array.astype(np.float32) / 128 - 1
-    scale = {np.dtype(np.int16): 2.0**-15, np.dtype(np.int32): 2.0**-31}.get(array.dtype, 1.0)
-    return array.astype(np.float32) * np.float32(scale)
+def _mixed(pieces: Iterator[Piece]) -> Iterator[tuple[np.ndarray, int]]:
+    """One channel (T,) and its rate; both the rate and the channels may change on the way."""
+    for (speakers, rate_hz), alike in itertools.groupby(pieces, lambda piece: (piece.speakers, piece.rate_hz)):
+        downmix = Downmix(speakers, rate_hz)
+        for piece in alike:
+            yield downmix.push(piece.x_CT), rate_hz
+        yield downmix.finish(), rate_hz
 
 
 @dataclass(frozen=True, repr=False)
@@ -360,7 +195,7 @@ def save_audio(audio: Audio, path: str | Path) -> Path:
         raise MediaError(f"{path.name!r} ends in {path.suffix!r}, wanted one of {', '.join(ENDINGS)}; choose another name")
     kind, coding = ENDINGS[path.suffix.lower()]
     with ExitStack() as stack:
-        sound = _open(audio, stack)
+        sound = open_sound(audio, stack)
         rate_hz, x_T = sound.rate_hz, torch.cat(list(_resampled(sound, sound.rate_hz)))
     buffer = io.BytesIO()
     try:
