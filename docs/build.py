@@ -17,14 +17,14 @@ sys.path.insert(0, str(ROOT))
 TREE = [
     "types", "data", "spec", "files", "fetch", "paths", "layers/positions", "layers/masks", "layers/cache", "layers/norms", "layers/kernels",
     "layers/swap", "layers/packed", "layers/int8", "layers/adapters", "layers/attention", "layers/mla", "layers/blocks", "layers/experts",
-    "layers/stack", "layers/patches", "layers/convolutions", "layers/residuals", "codecs/vision", "codecs/tiles", "codecs/native", "codecs/clips",
+    "layers/stack", "layers/patches", "layers/convolutions", "layers/residuals", "codecs/media", "codecs/vision", "codecs/tiles", "codecs/native", "codecs/clips",
     "codecs/waves", "codecs/audio", "codecs/text", "codecs/_render", "codecs/sandbox", "codecs/chat", "codecs/espeak", "codecs/english",
-    "codecs/video", "codecs/mandarin", "codecs/sentences", "codecs/phonemes", "codecs/voice", "encoders", "encoders_native", "encoders_relative",
+    "codecs/video", "codecs/mandarin", "codecs/sentences", "codecs/questions", "codecs/phonemes", "codecs/voice", "encoders", "encoders_native", "encoders_relative",
     "encoders_looks", "align", "fuse", "fuse_motion", "decoder", "unet", "dual_stream", "autoencoder", "autoencoder_video", "heads", "heads_flow",
     "heads_codes", "heads_voice", "gan", "objectives", "objectives_ctc", "objectives_denoise", "objectives_pixels", "objectives_spell",
     "objectives_voice", "joints", "losses", "model", "samples", "catalog", "formats", "checkpoint", "adapt", "pull", "optim", "sentinels", "train",
-    "fused", "constrain", "generate", "denoise", "codes", "desk", "lessons", "speak", "voice", "studio", "engine", "pauses", "windows", "dictation",
-    "timing", "hear", "captions", "chat", "named", "route", "zoo/registry", "zoo/published", "zoo/gguf", "zoo/ctranslate2", "zoo/llama", "zoo/qwen",
+    "fused", "constrain", "generate", "denoise", "codes", "desk", "lessons", "speak", "voice", "studio", "choices", "engine", "pauses", "windows", "dictation",
+    "timing", "hear", "captions", "chat", "named", "skills", "films", "route", "zoo/registry", "zoo/published", "zoo/gguf", "zoo/ctranslate2", "zoo/llama", "zoo/qwen",
     "zoo/qwen_vl", "zoo/gemma3", "zoo/cohere2", "zoo/deepseek_layout", "zoo/deepseek", "zoo/grok", "zoo/whisper", "zoo/bert", "zoo/clip",
     "zoo/siglip", "zoo/vit", "zoo/llava", "zoo/llava_next", "zoo/smolvlm", "zoo/deepseek_vl2", "zoo/aya_vision", "zoo/flamingo", "zoo/idefics",
     "zoo/janus", "zoo/pipeline", "zoo/stable_diffusion", "zoo/t5", "zoo/stable_diffusion_3", "zoo/wan", "zoo/gan", "zoo/ar_image", "zoo/dit",
@@ -32,7 +32,7 @@ TREE = [
     "corpus/emoji", "corpus/animated", "corpus/spoken", "corpus/clipart", "corpus/build", "corpus/describe", "corpus/world", "corpus/world_events",
     "corpus/fewshot", "memory/table", "chart", "conversions", "evals/figures", "evals/judge", "evals/nano", "evals/motion", "evals/see",
     "evals/clips", "evals/speech", "evals/language", "evals/published", "evals/senses", "evals/fewshot", "evals/seeing", "evals/matrix", "page",
-    "matrix", "demo_look", "demo_talk", "demo", "cli/shared", "cli/talk", "cli/look", "cli/models", "cli/learn", "cli/adapt", "cli/main",
+    "matrix", "demo_look", "demo_talk", "demo", "cli/shared", "cli/words", "cli/talk", "cli/look", "cli/models", "cli/learn", "cli/adapt", "cli/main",
     "cli/__main__",
 ]
 CORE = TREE[: TREE.index("route") + 1]

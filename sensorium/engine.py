@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from sensorium.choices import asked_of, settled
 from sensorium.codecs.clips import FrameStack, load_video
 from sensorium.codecs.text import StreamDecoder
 from sensorium.constrain import Constraint
@@ -263,7 +264,7 @@ def stream(model: ModelNet, request: Request, codecs: Codecs | None = None) -> I
         else:
             messages = _told(desk, request.messages) if want == "text" else _drawable(desk, request.messages)
             batch = desk.packer.pack([desk.prompt(messages, want)], alone=True)
-        yield from _text(desk, batch, request) if want == "text" else _drawn(desk, batch, request, want, change)
+        yield from _told_of(desk, batch, request) if want == "text" else _drawn(desk, batch, request, want, change)
 
 
 def _check_want(model: ModelNet, want: str) -> None:
@@ -313,6 +314,12 @@ def _text(desk: Desk, batch: Batch, request: Request) -> Iterator[Delta]:
     constraints = constraints_of(desk, request)
     tokens = stream_text(desk.model, batch, sampling_of(desk, request, batch.token_BT.shape[1]), constraints)
     return tell(desk, tokens, request, constraints)
+
+
+def _told_of(desk: Desk, batch: Batch, request: Request) -> Iterator[Delta]:
+    """The text; where the question lets choose between things, one of them."""
+    medium, choices = asked_of(request)
+    return settled(desk, _text(desk, batch, request), medium, choices) if medium is not None else _text(desk, batch, request)
 
 
 def changing(desk: Desk, request: Request) -> tuple[Request, Changed]:

@@ -1,17 +1,19 @@
-"""Files: one way to write, so that nobody ever finds half of one; and to read lines and notes of JSON."""
+"""Files: one way to write, so that nobody ever finds half of one; to read lines and notes of JSON; and the name nearest to one that is missing."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import uuid
 from collections.abc import Iterable
+from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
 
 from sensorium.types import MediaError
 
-__all__ = ["read_lines", "read_note", "write_file", "write_lines"]
+__all__ = ["hint", "nearest", "read_lines", "read_note", "write_file", "write_lines"]
 
 
 def read_lines(path: str | Path) -> list[dict[str, Any]]:
@@ -64,3 +66,39 @@ def write_file(path: str | Path, data: bytes) -> Path:
         if path.parent.is_dir():
             temporary.unlink(missing_ok=True)
     return path
+
+
+def nearest(path: str | Path, least: float = 0.4) -> Path | None:
+    """The file or folder that is there whose name is most like one that is not; the same name with another ending comes first.
+
+    Args:
+        least: how much alike names must be, 0..1; at 0.4 a name with the same ending is one.
+    """
+    path = Path(path)
+    here = Path(path.anchor)
+    parts = path.parts[1:] if path.anchor else path.parts
+    for number, part in enumerate(parts, start=1):
+        if os.path.lexists(here / part):
+            here = here / part
+            continue
+        last, wanted = number == len(parts), Path(part)
+        try:
+            entries = [entry for entry in itertools.islice(os.scandir(here), 10_000) if not entry.name.startswith(".")]
+        except OSError:  # a file stands where a folder was named, or it may not be read
+            return None
+        fit = [entry.name for entry in entries if (not entry.is_dir() if last and wanted.suffix else last or entry.is_dir())]
+        alike = [(Path(name).stem.lower() == wanted.stem.lower(), SequenceMatcher(None, part.lower(), name.lower()).ratio(), name) for name in fit]
+        same, ratio, name = max(alike, default=(False, 0.0, ""))
+        if not same and ratio < least:
+            return None
+        here = here / name
+    return here if parts else None
+
+
+def hint(path: str | Path) -> str:
+    """The end of a sentence about a file that is missing: the nearest name there is; "" where there is none, or the file is there."""
+    try:
+        near = None if os.path.lexists(path) else nearest(path)
+    except ValueError:  # a NUL in the name
+        near = None
+    return f"; the nearest name there is {near}" if near else ""

@@ -9,7 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from sensorium.cli.shared import bar, err, out, value
+from sensorium.cli.shared import bar, err, out
+from sensorium.cli.words import named_in, there, value
 
 Seed = Annotated[int, typer.Option(help="Of every random choice; the same seed gives the same answer.")]
 MaxTokens = Annotated[int, typer.Option(min=1, max=8192, help="Longest text answer, in tokens.")]
@@ -66,15 +67,20 @@ def ask(
 
     wanted = tuple(want or ["text"])
     places = _places(wanted, output)
-    request = sn.Request([*_examples(shots), sn.user(*[value(word) for word in what])], want=wanted, seed=seed, steps=steps, guidance=guidance,
-                         strength=strength, mask=sn.Image(mask) if mask else None, best_of=best_of, max_tokens=max_tokens, temperature=temperature,
+    given = [value(word) for word in what]
+    for name in [name for word in given if word.modality == "text" for name in named_in(word.text)]:
+        err.print(f"[dim]{name} is only spoken of; to have it looked at or heard, give it as a word of its own[/]", highlight=False)
+    request = sn.Request([*_examples(shots), sn.user(*given)], want=wanted, seed=seed, steps=steps, guidance=guidance,
+                         strength=strength, mask=sn.Image(there("--mask", mask, "a picture")) if mask else None, best_of=best_of, max_tokens=max_tokens, temperature=temperature,
                          top_k=top_k, top_p=top_p, min_p=min_p, repetition=repetition, stop=tuple(stop or ()), schema=_schema(schema), voice=voice,
                          speed=speed, language=_language(language))
+    if adapter is not None:
+        there("--adapter", adapter, "the folder of an adapter", folder=True)
     model = model or (base_of(adapter) if adapter else None)
     skills = route.skills_with(model, str(adapter) if adapter else None) if model else None
     if explain_route:
         for name, way in zip(wanted, route.routes_of(request, skills), strict=True):
-            out.print(f"[b]{name}[/b]\n{way}", highlight=False)
+            out.print(f"[b]{name}[/b]\n{way}", *(f"[dim]{note}[/]" for note in way.notes), sep="\n", highlight=False)
         return
     _show(route.stream_answer(request, skills, note=lambda text: err.print(f"[dim]{text}[/]", highlight=False)), places)
 
@@ -98,6 +104,7 @@ def _schema(path: Path | None) -> dict[str, Any] | None:
 
     if path is None:
         return None
+    there("--schema", path, "a JSON schema file")
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -113,7 +120,7 @@ def _examples(path: Path | None) -> list[Any]:
 
     if path is None:
         return []
-    source = open_source(path)
+    source = open_source(there("--shots", path, "a file of samples"))
     return [message for index in range(len(source)) for message in turns(source[index], f"{path.name}, sample {index + 1}")]
 
 
@@ -164,13 +171,27 @@ def chat(
     from sensorium.chat import Chat
     from sensorium.named import base_of, best, open_model
 
+    shown = [_shown(path) for path in image or []]
+    if adapter is not None:
+        there("--adapter", adapter, "the folder of an adapter", folder=True)
     name = model or (base_of(adapter) if adapter else best(*(("look", "see") if image else ("think",))))
     settings = sn.Request([], max_tokens=max_tokens, seed=seed, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p,
                           repetition=repetition)
     talk = Chat(open_model(name, adapter), system=system, settings=settings)
     if save is not None and save.is_file():
         talk.load(save)
-    _converse(talk, name, save, [sn.Image(path) for path in image or []])
+    _converse(talk, name, save, shown)
+
+
+def _shown(path: Path) -> Any:
+    """What ``--image`` names: a picture, or a film of which frames are looked at."""
+    import sensorium as sn
+    from sensorium.codecs.media import kind_of
+
+    kind = kind_of(there("--image", path, "a picture"))
+    if kind.modality not in ("image", "video", ""):
+        raise sn.MediaError(f"--image {path} is {kind}; wanted a picture or a film")
+    return sn.Video(path) if kind.modality == "video" else sn.Image(path)
 
 
 def _converse(talk: Any, name: str, save: Path | None, shown: list[Any]) -> None:
@@ -223,6 +244,7 @@ def transcribe(
 
     if form not in captions.FORMATS:
         raise sn.ConfigError(f"--format got {form!r}, wanted one of {', '.join(captions.FORMATS)}")
+    _check_heard(recording)
     name = model or best("hear")
     streaming = output is None and form == "text"
     heard = []
@@ -243,6 +265,17 @@ def transcribe(
         sys.stdout.write(text)
     else:
         err.print(f"wrote {write_file(output, text.encode())}", highlight=False)
+
+
+def _check_heard(recording: Path) -> None:
+    """Refuse by name what nothing can be heard in; what is of no known kind is tried."""
+    import sensorium as sn
+    from sensorium.codecs.media import kind_of
+
+    kind = kind_of(there("the recording", recording, "a sound or film"))
+    silent = kind.modality == "video" and not kind.sound
+    if silent or (kind.name and kind.modality not in ("audio", "video")):
+        raise sn.MediaError(f"{recording} is {kind}{' without sound' if silent and not kind.moving else ''}; wanted a sound or film in which someone speaks")
 
 
 def speak(
@@ -267,7 +300,7 @@ def speak(
         return
     if text is None:
         raise sn.ConfigError('nothing to say; give a text: sensorium speak "Good morning."')
-    words = sys.stdin.read() if text == "-" else Path(text).read_text(encoding="utf-8") if text.endswith(".txt") and Path(text).is_file() else text
+    words = sys.stdin.read() if text == "-" else _words_of(text)
     with bar() as progress:
         task = progress.add_task("speaking", total=None)
         pieces = []
@@ -276,3 +309,13 @@ def speak(
             progress.update(task, completed=len(pieces))
     whole = join(pieces)
     err.print(f"wrote {whole.save(output)} ({len(whole.source) / whole.rate_hz:.1f} s, {speaker.name})", highlight=False)
+
+
+def _words_of(text: str) -> str:
+    """A text as it is, or that of the file that it names."""
+    import sensorium as sn
+
+    given = value(text)
+    if given.modality != "text":
+        raise sn.MediaError(f"{text} is a file of {given.modality}; wanted a text, or a file that holds one")
+    return given.text

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 from sensorium.codecs.waves import RATES_HZ, Resampler, check_rate, log_mel
-from sensorium.files import read_note, write_file
+from sensorium.files import hint, read_note, write_file
 from sensorium.spec import Spec
 from sensorium.types import Audio, Media, MediaError
 
@@ -169,7 +169,7 @@ def _open(audio: Source, stack: ExitStack) -> _Sound:
 def _file(path: Path) -> Any:
     try:
         if not path.is_file():
-            raise MediaError(f"{str(path)[:200]} is {'a folder' if path.is_dir() else 'missing'}; wanted a sound file")
+            raise MediaError(f"{str(path)[:200]} is {'a folder' if path.is_dir() else 'missing'}; wanted a sound file{hint(path)}")
         return open(path, "rb")
     except (OSError, ValueError) as error:
         if isinstance(error, MediaError):

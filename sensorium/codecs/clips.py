@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from PIL import Image as Pillow
 
+from sensorium.codecs.media import kind_of
 from sensorium.codecs.native import read_frames
 from sensorium.codecs.vision import note_options, read_info
 from sensorium.data import Arrays
@@ -106,7 +107,7 @@ def _animated(pixels_FHWC: np.ndarray, rate_hz: float, ending: str, info: dict[s
 
 def read_video_info(path: str | Path) -> dict[str, Any]:
     """What made a video, as :func:`save_video` wrote it; {} if it says nothing."""
-    if Path(path).suffix.lower() in ANIMATED:
+    if kind_of(path).name in ANIMATED.values():
         return read_info(path)
     try:
         import av

@@ -26,6 +26,7 @@ from PIL import Image as Pillow
 
 from sensorium.codecs.vision import MAX_PIXELS, MAX_SIDE, RESAMPLE, VisionCodec, read_animation
 from sensorium.data import Arrays
+from sensorium.files import hint
 from sensorium.spec import Spec
 from sensorium.types import ConfigError, Image, MediaError, Patches, Video
 
@@ -200,7 +201,7 @@ def _file(path: str | Path) -> Any:
     try:
         return open(path, "rb")
     except (OSError, ValueError) as error:
-        raise MediaError(f"{str(path)[:200]!r} cannot be read ({str(error)[:80]}); wanted a video file") from error
+        raise MediaError(f"{str(path)[:200]!r} cannot be read ({str(error)[:80]}); wanted a video file{hint(path)}") from error
 
 
 def _opened(name: str, file: Any, stack: ExitStack) -> tuple[Any, Any]:

@@ -22,7 +22,7 @@ import torch
 from PIL import Image as Pillow
 from PIL import ImageChops, ImageOps, ImageSequence, PngImagePlugin
 
-from sensorium.files import read_note, write_file
+from sensorium.files import hint, read_note, write_file
 from sensorium.spec import Spec
 from sensorium.types import Image, MediaError
 
@@ -106,7 +106,7 @@ def _bytes(source: str | Path | bytes) -> tuple[str, bytes]:
         try:
             if not path.is_file():
                 what = "a folder" if path.is_dir() else "missing"
-                raise MediaError(f"{name} is {what}; wanted a picture file")
+                raise MediaError(f"{name} is {what}; wanted a picture file{hint(path)}")
             if path.stat().st_size > MAX_BYTES:
                 raise MediaError(f"{name} has {path.stat().st_size / 2**20:.0f} MB, wanted at most {MAX_BYTES // 2**20}; make it smaller")
             data = path.read_bytes()
