@@ -20,7 +20,7 @@ from typing import Any
 from sensorium import engine
 from sensorium.captions import plain
 from sensorium.catalog import CATALOG
-from sensorium.codecs.questions import LANGUAGES, side_of, written_in
+from sensorium.codecs.questions import LANGUAGES, foreign, side_of, written_in
 from sensorium.codecs.sentences import language as tongue
 from sensorium.desk import codecs_of
 from sensorium.films import Take, takes
@@ -118,15 +118,8 @@ def _way(found: Sequence[Take], want: str, skills: Sequence[Skill] | None, langu
             continue
         skill = way.answer.skill
         if not (take.tracks and "audio" in way.answer.reads):
-            lacks = f"{_foreign(skill, written)}: the answer may make no sense" if written is not None and not skill.knows(written) else ""
-            return take, replace(way, notes=tuple(note for note in (take.note, lacks) if note))
+            return take, replace(way, notes=tuple(note for note in (take.note, foreign(skill.model, skill.only, written)) if note))
     raise refusals[0] if refusals else ModalityError(f"nothing leads from {' + '.join(sorted(set(found[0].given)))} to {want}")
-
-
-def _foreign(skill: Skill, written: str) -> str:
-    """That a model does not know the language of a question."""
-    known = " and ".join(LANGUAGES.get(code, code) for code in skill.only.split())
-    return f"the question is in {LANGUAGES.get(written, written)}, and {skill.model} knows {known}"
 
 
 def plan(given: Sequence[str], want: str, skills: Sequence[Skill] | None = None, language: str | None = None, written: str | None = None) -> Route:
@@ -160,11 +153,11 @@ def plan(given: Sequence[str], want: str, skills: Sequence[Skill] | None = None,
         have = {skill.model for skill in chosen}
         missing = [step.skill.model for step in more.steps if step.skill.model not in have]
         raise ModalityError(f"nothing at hand leads {what}{_in(written)}; get {', '.join(missing)}: sensorium pull {' '.join(missing)}")
-    foreign = _best(set(given), want, at_hand)
-    if foreign is not None and written is not None and not may(foreign.answer.skill):
-        model = foreign.answer.skill.model
-        raise ModalityError(f"{_foreign(foreign.answer.skill, written)}; no other model at hand or in the catalog leads {what}{_in(written)}: name the "
-                            f"folder of one that does with --model, or --model {model} to be answered all the same")
+    stranger = _best(set(given), want, at_hand)
+    if stranger is not None and written is not None and not may(stranger.answer.skill):
+        model = stranger.answer.skill.model
+        raise ModalityError(f"{foreign(model, stranger.answer.skill.only, written)}; no model at hand or in the catalog leads {what}{_in(written)}: "
+                            f"name the folder of one that does with --model, or --model {model} to be answered all the same")
     raise ModalityError(f"nothing leads {what}; at hand: {'; '.join(map(str, chosen)) or 'no model'}")
 
 
@@ -278,8 +271,8 @@ class _Work:
         ids = codecs.text.encode(words)
         if len(ids) <= codecs.context // 2:
             return words
-        self.remark(f"{skill.model} reads the first {codecs.context // 2:,} of the {len(ids):,} tokens that are said; ask what is said to have all of it "
-                    "read")
+        self.remark(f"{skill.model} reads the first {codecs.context // 2:,} of the {len(ids):,} tokens that are said; ask what is said to have all "
+                    "of it read")
         return codecs.text.decode(list(ids)[: codecs.context // 2])
 
     def answer(self, take: Take, route: Route) -> Iterator[Delta]:

@@ -28,7 +28,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize("word, near", [
     ("frog.avif", "frog.webp"), ("FROG.WEBP", "frog.webp"), ("nosuchfile.heic", None), ("photos/cta.png", "photos/cat.png"),
     ("photo/cat.png", "photos/cat.png"), ("./photos/dog", None), ("photos/", None), ("photos/cats", "photos/cat.png"), ("src/main.py", None),
-    ("mian.py", "main.py"), ("note.txt", "notes.txt"), ("report.pdf", None), ("my holiday photo.heic", None), ("Screenshot 2026-11-30 at 10.22.33.png", None),
+    ("mian.py", "main.py"), ("note.txt", "notes.txt"), ("report.pdf", None), ("my holiday photo.heic", None),
+    ("Screenshot 2026-11-30 at 10.22.33.png", None),
     ("青蛙.png", None), ("/nosuchfolder/film.mp4", None), ("/nosuchfolder/film", None), ("../talk.m4a", None), ("~/nosuch/photo.jpg", None),
     ("C:\\photos\\cat.png", None), ("https://example.com/cat.png", None), ("clip.MP4", None), ("photos/my cat.jpeg", None),
 ])
@@ -43,9 +44,12 @@ def test_what_looks_like_a_file_and_is_none_is_refused_with_the_nearest_name(her
 @pytest.mark.parametrize("word", [
     "What is 3.5/2?", "3.5/2", "2/3.5", "3/4/2026", "and/or?", "and/or", "AC/DC", "TCP/IP", "24/7", "km/h", "he/she", "w/o",
     "Who wrote main.py?", "e.g. this", "e.g.", "What is node.js", "node.js", "asp.net", "U.S.A.", "i.e.", "a.k.a", "frog", "frogs", "v1.2.3", "...",
-    "What is the difference between .jpg and .png", "What program opens photo.heic", "Describe frog.webp", "Is it in /etc/hosts", "What is in frog.webp?",
-    "Save it as cat.png.", "What does https://example.com/cat.png show?", "Draw a red apple", "I said: look!", "1/2 + 1/3 =", "yes/no", "C#", "$5.50",
-    "法国的首都是哪里？", "画一只猫，保存为cat.png", "描述frog.webp", "他/她", "这是什么.png？", "3.5/2等于多少", "什么是node.js", "猫/狗", "3.14", "C:", "~",
+    "What is the difference between .jpg and .png", "What program opens photo.heic", "Describe frog.webp", "Is it in /etc/hosts",
+    "What is in frog.webp?",
+    "Save it as cat.png.", "What does https://example.com/cat.png show?", "Draw a red apple", "I said: look!", "1/2 + 1/3 =", "yes/no", "C#",
+    "$5.50",
+    "法国的首都是哪里？", "画一只猫，保存为cat.png", "描述frog.webp", "他/她", "这是什么.png？", "3.5/2等于多少", "什么是node.js", "猫/狗", "3.14",
+    "C:", "~",
     "a" * 5000, "two\nlines.png", " ", "😀", "Dr. Who", "no.", "mp3", "The file is main.py", "hello.", "www.example.com",
 ])
 def test_what_is_said_stays_a_text(here: Path, word: str) -> None:
@@ -59,8 +63,10 @@ def test_a_file_is_what_it_holds(here: Path) -> None:
     assert value("notes.txt") == sn.Text("Buy milk.\n") and value("main.py") == sn.Text("print('hello')\n")
     (here / "bom.txt").write_text("hé", encoding="utf-16")
     assert value("bom.txt") == sn.Text("hé")
-    for name, data, says in (("a.pdf", b"%PDF-1.7\n\xe2", "is a PDF"), ("a.docx", b"PK\x03\x04\x14\0", "is a ZIP"), ("old.txt", "né".encode("latin-1"), "UTF-8"),
-                             ("drawing.svg", b"<svg xmlns='x'/>", "is an SVG"), ("page.png", b"<html>404</html>", "is a text, and so not a picture"),
+    for name, data, says in (("a.pdf", b"%PDF-1.7\n\xe2", "is a PDF"), ("a.docx", b"PK\x03\x04\x14\0", "is a ZIP"), ("old.txt",
+    "né".encode("latin-1"), "UTF-8"),
+                             ("drawing.svg", b"<svg xmlns='x'/>", "is an SVG"), ("page.png", b"<html>404</html>",
+                             "is a text, and so not a picture"),
                              ("none.png", b"", "is empty")):
         (here / name).write_bytes(data)
         with pytest.raises(sn.MediaError, match=says):

@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 
 import sensorium as sn
+from sensorium.catalog import CATALOG
 from sensorium.cli.shared import DEFAULT_TABLE, JsonFile, ModelName, TableFolder, bar, err, out, write_json
 from sensorium.cli.words import value
 from sensorium.codecs.media import files_of, kind_of
+from sensorium.codecs.questions import foreign, written_in
 
 SHOWN = 10  # files of one kind that are named
 
@@ -39,7 +42,7 @@ def index(
         task = progress.add_task("indexing", total=len(paths))
         report = memory.add(paths, watch=lambda done: progress.update(task, completed=done))
     for path, reason in report.refused:
-        err.print(f"[yellow]left out[/] {path}: {reason}", highlight=False)
+        err.print(f"[yellow]left out[/] {escape(f'{path}: {reason}')}", highlight=False, soft_wrap=True)
     out.print(f"{len(report.added)} new, {len(report.known)} already known, {len(report.refused)} left out, {len(listing.passed)} passed over; "
               f"{len(memory)} pictures in {table}")
 
@@ -51,9 +54,9 @@ def _passed_over(passed: Sequence[tuple[Path, str]]) -> None:
         kinds.setdefault(reason, []).append(path)
     for reason, paths in kinds.items():
         for path in paths[:SHOWN]:
-            err.print(f"[dim]passed over {path}: {reason}[/]", highlight=False)
+            err.print(f"[dim]passed over {escape(f'{path}: {reason}')}[/]", highlight=False, soft_wrap=True)
         if len(paths) > SHOWN:
-            err.print(f"[dim]passed over {len(paths) - SHOWN} more: {reason}[/]", highlight=False)
+            err.print(f"[dim]passed over {len(paths) - SHOWN} more: {escape(reason)}[/]", highlight=False)
 
 
 def search(
@@ -72,7 +75,7 @@ def search(
 
     start = time.perf_counter()
     net = open_model(model)
-    found = Memory(table, net, model).search(_query(query, net), count)
+    found = Memory(table, net, model).search(_query(query, net, model), count)
     seconds = time.perf_counter() - start
     for item in found:
         out.print(f"{item.score:.3f}  {item.path}", highlight=False, soft_wrap=True)
@@ -80,10 +83,13 @@ def search(
         write_json(json_file, {"query": query, "seconds": seconds, "found": [{"path": str(i.path), "score": i.score} for i in found]})
 
 
-def _query(query: str, model: Any) -> Any:
+def _query(query: str, model: Any, name: str) -> Any:
     """A word as what is looked for: of a moving picture, for a model that knows only stills, the first frame."""
     what = value(query)
     if what.modality == "text":
+        entry = CATALOG.get(name)
+        if warning := foreign(name, entry.only if entry else None, written_in(what.text)):
+            err.print(f"[dim]{warning}[/]", highlight=False)
         return what.text
     if what.modality == "video" and "video" not in model.spec.reads and kind_of(what.source).moving:
         return sn.Image(what.source)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 
 from sensorium.cli.shared import bar, err, out
 from sensorium.cli.words import named_in, there, value
@@ -69,20 +70,21 @@ def ask(
     places = _places(wanted, output)
     given = [value(word) for word in what]
     for name in [name for word in given if word.modality == "text" for name in named_in(word.text)]:
-        err.print(f"[dim]{name} is only spoken of; to have it looked at or heard, give it as a word of its own[/]", highlight=False)
+        err.print(f"[dim]{escape(name)} is only spoken of; to have it looked at or heard, give it as a word of its own[/]", highlight=False)
     request = sn.Request([*_examples(shots), sn.user(*given)], want=wanted, seed=seed, steps=steps, guidance=guidance,
-                         strength=strength, mask=sn.Image(there("--mask", mask, "a picture")) if mask else None, best_of=best_of, max_tokens=max_tokens, temperature=temperature,
-                         top_k=top_k, top_p=top_p, min_p=min_p, repetition=repetition, stop=tuple(stop or ()), schema=_schema(schema), voice=voice,
-                         speed=speed, language=_language(language))
+                         strength=strength, mask=sn.Image(there("--mask", mask, "a picture")) if mask else None, best_of=best_of,
+                         max_tokens=max_tokens, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, repetition=repetition,
+                         stop=tuple(stop or ()), schema=_schema(schema), voice=voice, speed=speed, language=_language(language))
     if adapter is not None:
         there("--adapter", adapter, "the folder of an adapter", folder=True)
     model = model or (base_of(adapter) if adapter else None)
     skills = route.skills_with(model, str(adapter) if adapter else None) if model else None
     if explain_route:
         for name, way in zip(wanted, route.routes_of(request, skills), strict=True):
-            out.print(f"[b]{name}[/b]\n{way}", *(f"[dim]{note}[/]" for note in way.notes), sep="\n", highlight=False)
+            notes = [f"[dim]{escape(note)}[/]" for note in way.notes]
+            out.print(f"[b]{name}[/b]\n{escape(str(way))}", *notes, sep="\n", highlight=False, soft_wrap=True)
         return
-    _show(route.stream_answer(request, skills, note=lambda text: err.print(f"[dim]{text}[/]", highlight=False)), places)
+    _show(route.stream_answer(request, skills, note=lambda text: err.print(f"[dim]{escape(text)}[/]", highlight=False, soft_wrap=True)), places)
 
 
 def _places(wanted: tuple[str, ...], output: Path | None) -> dict[str, Path]:
@@ -168,6 +170,7 @@ def chat(
     [dim]echo "Name three colours" | sensorium chat[/dim]    [dim]sensorium chat --image cat.png[/dim]
     """
     import sensorium as sn
+    from sensorium.catalog import CATALOG
     from sensorium.chat import Chat
     from sensorium.named import base_of, best, open_model
 
@@ -180,7 +183,8 @@ def chat(
     talk = Chat(open_model(name, adapter), system=system, settings=settings)
     if save is not None and save.is_file():
         talk.load(save)
-    _converse(talk, name, save, shown)
+    entry = CATALOG.get(name)
+    _converse(talk, name, save, shown, entry.only if entry is not None and adapter is None else None)
 
 
 def _shown(path: Path) -> Any:
@@ -194,8 +198,11 @@ def _shown(path: Path) -> Any:
     return sn.Video(path) if kind.modality == "video" else sn.Image(path)
 
 
-def _converse(talk: Any, name: str, save: Path | None, shown: list[Any]) -> None:
-    """Lines in, answers out; what is ``shown`` goes with the first line."""
+def _converse(talk: Any, name: str, save: Path | None, shown: list[Any], only: str | None) -> None:
+    """Lines in, answers out; what is ``shown`` goes with the first line, and ``only`` are the languages that the model knows."""
+    from sensorium.codecs.questions import foreign, written_in
+
+    warned = ""
     here = sys.stdin.isatty()
     if here:
         err.print(f"[dim]{name}; an empty line ends it[/]", highlight=False)
@@ -208,6 +215,10 @@ def _converse(talk: Any, name: str, save: Path | None, shown: list[Any]) -> None
             if here:
                 return
             continue
+        warning = foreign(name, only, written_in(line))
+        if warning and warning != warned:
+            warned = warning
+            err.print(f"[dim]{warning}[/]", highlight=False)
         try:
             before, shown = shown, []
             for delta in talk.say(*before, line):
@@ -275,7 +286,8 @@ def _check_heard(recording: Path) -> None:
     kind = kind_of(there("the recording", recording, "a sound or film"))
     silent = kind.modality == "video" and not kind.sound
     if silent or (kind.name and kind.modality not in ("audio", "video")):
-        raise sn.MediaError(f"{recording} is {kind}{' without sound' if silent and not kind.moving else ''}; wanted a sound or film in which someone speaks")
+        what = f"{kind} without sound" if silent and not kind.moving else kind
+        raise sn.MediaError(f"{recording} is {what}; wanted a sound or film in which someone speaks")
 
 
 def speak(

@@ -15,19 +15,13 @@ import re
 from pathlib import Path
 from typing import Any
 
-from sensorium.codecs.media import kind_of, medium
+from sensorium.codecs.media import claimed, ending_of, kind_of, medium
 from sensorium.files import hint, nearest
 from sensorium.types import Audio, ConfigError, Image, MediaError, Text, Video
 
 __all__ = ["file_of", "named_in", "there", "value"]
 
-_ENDINGS = {
-    "picture": "png apng jpg jpeg jpe jfif webp gif bmp dib tif tiff ppm pgm pbm pnm pfm avif heic heif jp2 j2k jpx jxl tga ico mpo svg psd dng cr2 nef",
-    "sound": "wav wave mp3 flac ogg oga opus m4a m4b aac aif aiff wma amr caf mka weba mid midi",
-    "video": "mp4 m4v mkv webm mov avi wmv flv mpg mpeg mts m2ts 3gp 3g2 ogv mxf",
-    "text": "txt csv tsv json jsonl srt vtt pdf doc docx ppt pptx xls xlsx epub",
-}
-_WANTED = {ending: f"a {kind} file" for kind, endings in _ENDINGS.items() for ending in endings.split()}
+_WANTED = {"image": "a picture file", "audio": "a sound file", "video": "a video file", "text": "a text file", "": "a file"}
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://[!-~]+", re.IGNORECASE)
 _ROOTED = re.compile(r"(?:/|\.{1,2}/|~[^/\s]*/|[A-Za-z]:[\\/])")
 _SAID = re.compile(r"[，。？！、：；“”「」《》]|[?!…]\s*$")
@@ -46,13 +40,12 @@ def value(word: str) -> Any:
     path = file_of(word)
     if path is None:
         return Text(word)
-    kind, ending = kind_of(path), _ending(word)
-    wanted = _WANTED.get(ending, "a text file")
-    if wanted != "a text file":
+    kind, modality = kind_of(path), claimed(word)
+    if modality not in ("", "text"):
         if kind.name in ("text", "empty"):
-            raise MediaError(f"{word} is {kind}, and so not {wanted.removesuffix(' file')} that can be read; get a whole copy, or give a text as .txt")
+            raise MediaError(f"{word} is {kind}, and so not {_WANTED[modality].removesuffix(' file')}; get a whole copy, or give a text as .txt")
         if not kind.name:  # nothing tells what it is: whoever reads such files shall try
-            return {"a picture file": Image, "a sound file": Audio, "a video file": Video}[wanted](str(path))
+            return {"image": Image, "audio": Audio, "video": Video}[modality](str(path))
     return medium(str(path))
 
 
@@ -65,7 +58,7 @@ def file_of(word: str) -> Path | None:
     if not word.strip() or len(word) > 4096 or re.search(r"[\0\r\n]", word):
         return None
     path = Path(os.path.expanduser(word) if word.startswith("~") else word)
-    bare = not re.search(r"[/\\]", word) and not _ending(word)
+    bare = not re.search(r"[/\\]", word) and not ending_of(word)
     try:
         there, whole, folder = path.exists(), path.is_file(), path.is_dir()
     except OSError:  # too long for a name
@@ -75,18 +68,18 @@ def file_of(word: str) -> Path | None:
     if _ADDRESS.fullmatch(word):
         raise MediaError(f"{word[:200]} is an address, and nothing is fetched from the web; save it as a file and name that")
     if there and (not bare or not folder):
-        if folder and not (_rooted(word) or word.rstrip("/") != word or _ending(word) in _WANTED):
+        if folder and not (_rooted(word) or word.rstrip("/") != word or claimed(word)):
             return None
-        raise MediaError(f"{word} is {'a folder' if folder else 'no plain file'}; wanted {_WANTED.get(_ending(word), 'a file')}")
+        raise MediaError(f"{word} is {'a folder' if folder else 'no plain file'}; wanted {_WANTED[claimed(word)]}")
     if _looks_like_file(word, path):
-        raise MediaError(f"{word[:200]} is missing; wanted {_WANTED.get(_ending(word), 'a file')}{hint(path)}")
+        raise MediaError(f"{word[:200]} is missing; wanted {_WANTED[claimed(word)]}{hint(path)}")
     return None
 
 
 def named_in(sentence: str) -> list[str]:
     """Pictures, sounds and films that are there and are only spoken of in a sentence: nobody looks at those."""
     words = [word.strip("\"'“”‘’(),，。？?!:;") for word in sentence.split()]
-    return [word for word in dict.fromkeys(words) if word != sentence and _ending(word) in _WANTED and Path(word).is_file()]
+    return [word for word in dict.fromkeys(words) if word != sentence and claimed(word) not in ("", "text") and Path(word).is_file()]
 
 
 def there(option: str, path: Path, wanted: str, folder: bool = False) -> Path:
@@ -101,12 +94,6 @@ def there(option: str, path: Path, wanted: str, folder: bool = False) -> Path:
     raise ConfigError(f"{option} {path} is {what}; wanted {wanted}{hint(path)}")
 
 
-def _ending(word: str) -> str:
-    """What stands after the last dot of the last part, in lower case; "" where that is no ending."""
-    found = re.search(r"[^/\\.\s][^/\\]*\.([A-Za-z0-9]{1,5})$", word)
-    return found[1].lower() if found and not found[1].isdigit() else ""
-
-
 def _rooted(word: str) -> bool:
     """Whether a word begins as paths do; with blanks in it, its first folder must be there."""
     if not _ROOTED.match(word):
@@ -117,12 +104,12 @@ def _rooted(word: str) -> bool:
 
 def _looks_like_file(word: str, path: Path) -> bool:
     """Whether a word that names nothing was meant to name a file."""
-    ending, blanks = _ending(word), bool(re.search(r"\s", word.strip()))
+    ending, blanks = ending_of(word), bool(re.search(r"\s", word.strip()))
     if _SAID.search(word) and not _ROOTED.match(word):
         return False
     if _rooted(word):
         return True
-    if ending in _WANTED:
+    if claimed(word):
         return not _ASKS.match(word) if blanks or not word.isascii() else True
     if blanks or not word.isascii():
         return False

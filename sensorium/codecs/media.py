@@ -22,12 +22,21 @@ from PIL import Image as Pillow
 from sensorium.files import hint
 from sensorium.types import Audio, ConfigError, Image, Media, MediaError, Text, Video
 
-__all__ = ["files_of", "Kind", "kind_of", "Listing", "medium", "read_text"]
+__all__ = ["claimed", "ending_of", "files_of", "Kind", "kind_of", "Listing", "medium", "read_text"]
 
 HEAD = 4096  # bytes that tell a kind; the longest look is for a packet of MPEG-TS
 LONGEST_TEXT = 4 * 2**20
 CONTAINERS = "matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,ogg,avi,asf,flv,mpegts,mpeg,mpegvideo"
 MOVING = ("GIF", "PNG", "WEBP")  # several frames of these are one after the other in time; of TIFF, ICO and MPO they are not
+
+ENDINGS = {
+    "image": "png apng jpg jpeg jpe jfif webp gif bmp dib tif tiff ppm pgm pbm pnm pfm avif heic heif jp2 j2k jpx jxl tga ico mpo svg psd dng nef",
+    "audio": "wav wave mp3 flac ogg oga opus m4a m4b aac aif aiff wma amr caf mka weba mid midi",
+    "video": "mp4 m4v mkv webm mov avi wmv flv mpg mpeg mts m2ts 3gp 3g2 ogv mxf",
+    "text": "txt csv tsv json jsonl srt vtt pdf doc docx ppt pptx xls xlsx epub",
+}
+"""Endings of names that are surely names of files, by what they claim to hold; some of them cannot be read."""
+_CLAIMS = {ending: modality for modality, endings in ENDINGS.items() for ending in endings.split()}
 
 
 @dataclass(frozen=True)
@@ -93,6 +102,17 @@ def kind_of(source: str | Path | bytes) -> Kind:
         raise MediaError(f"{str(path)[:200]!r} cannot be read ({str(error)[:80]}); wanted a file") from error
 
 
+def ending_of(name: str | Path) -> str:
+    """What stands after the last dot of a name, in lower case; "" where that is no ending, as in "e.g." and "2/3.5"."""
+    found = re.search(r"[^/\\.\s][^/\\]*\.([A-Za-z0-9]{1,5})$", str(name))
+    return found[1].lower() if found and not found[1].isdigit() else ""
+
+
+def claimed(name: str | Path) -> str:
+    """The modality that a name claims by its ending, or ""."""
+    return _CLAIMS.get(ending_of(name), "")
+
+
 def medium(path: str | Path) -> Text | Media:
     """The value that a file holds: a text's text; else the file as a picture, sound or video.
 
@@ -133,7 +153,7 @@ class Listing:
 
 
 def files_of(folder: str | Path, modality: str) -> Listing:
-    """Every file below a folder (or the file itself) that holds a modality, in order. What moves counts as a picture too: its first frame is one.
+    """Every file below a folder (or the file itself) that holds a modality, or is called one, in order. What moves counts as a picture too.
 
     Raises:
         MediaError: no such folder or file.
@@ -144,27 +164,36 @@ def files_of(folder: str | Path, modality: str) -> Listing:
     if not folder.is_dir():
         raise MediaError(f"{folder} is neither a folder nor a file; give a folder of {modality}s{hint(folder)}")
     found, passed = [], []
-    for path in sorted(_below(folder)):
+    for path, reason in sorted(_below(folder)):
         try:
-            kind = Kind("hidden") if path.name.startswith(".") else kind_of(path)
+            kind = kind_of(path) if not reason else Kind("")
         except MediaError as error:
-            passed.append((path, str(error)))
-            continue
-        (found.append(path) if kind.modality == modality or (modality == "image" and kind.moving) else passed.append((path, _reason(kind, path))))
+            kind, reason = Kind(""), str(error)
+        lies = kind.name in ("", "text", "empty") and claimed(path) == modality  # it is called one: whoever reads it says why it is none
+        if not reason and (kind.modality == modality or (modality == "image" and kind.moving) or lies):
+            found.append(path)
+        else:
+            passed.append((path, reason or str(kind)))
     return Listing(tuple(found), tuple(passed))
 
 
-def _below(folder: Path) -> Iterator[Path]:
-    """Files below a folder; a hidden folder comes as itself, and nothing of what is in it."""
-    for path in folder.iterdir():
-        if path.is_dir() and not path.name.startswith("."):
+def _below(folder: Path) -> Iterator[tuple[Path, str]]:
+    """Files below a folder, and folders that are not gone into; each with the reason for passing it over, or ""."""
+    try:
+        paths = list(folder.iterdir())
+    except OSError as error:
+        yield folder, f"cannot be read ({error.strerror})"
+        return
+    for path in paths:
+        inside = path.is_dir()
+        if path.name.startswith("."):
+            yield path, f"a hidden {'folder' if inside else 'file'}"
+        elif inside and path.is_symlink():
+            yield path, "a link to a folder"
+        elif inside:
             yield from _below(path)
         else:
-            yield path
-
-
-def _reason(kind: Kind, path: Path) -> str:
-    return f"a hidden {'folder' if path.is_dir() else 'file'}" if kind.name == "hidden" else str(kind)
+            yield path, ""
 
 
 def _told(file: Any) -> Kind:
@@ -201,7 +230,7 @@ def _format(head: bytes, file: Any) -> tuple[str, str]:
 
 
 def _is_bmp(head: bytes) -> bool:
-    return head[:2] == b"BM" and head[6:10] == bytes(4) and len(head) > 18 and head[14:18] in [bytes([n, 0, 0, 0]) for n in (12, 40, 52, 56, 64, 108, 124)]
+    return head[:2] == b"BM" and head[6:10] == bytes(4) and len(head) > 18 and struct.unpack("<I", head[14:18])[0] in (12, 40, 52, 56, 64, 108, 124)
 
 
 def _is_netpbm(head: bytes) -> bool:

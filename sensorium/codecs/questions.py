@@ -9,7 +9,7 @@ import re
 import unicodedata
 from collections import Counter
 
-__all__ = ["choices_of", "LANGUAGES", "side_of", "written_in"]
+__all__ = ["choices_of", "foreign", "LANGUAGES", "side_of", "written_in"]
 
 LANGUAGES = {"en": "English", "zh": "Chinese", "ja": "Japanese", "ko": "Korean", "ru": "Russian", "uk": "Ukrainian", "el": "Greek", "he": "Hebrew",
              "ar": "Arabic", "fa": "Persian", "th": "Thai", "hi": "Hindi", "bn": "Bengali", "ta": "Tamil", "ka": "Georgian", "hy": "Armenian",
@@ -18,19 +18,19 @@ LANGUAGES = {"en": "English", "zh": "Chinese", "ja": "Japanese", "ko": "Korean",
 # The first word of a letter's name in Unicode -> the language that is written so, where no letter below says otherwise.
 _SCRIPTS = {"CJK": "zh", "HIRAGANA": "ja", "KATAKANA": "ja", "HANGUL": "ko", "CYRILLIC": "ru", "GREEK": "el", "HEBREW": "he", "ARABIC": "ar",
             "THAI": "th", "DEVANAGARI": "hi", "BENGALI": "bn", "TAMIL": "ta", "GEORGIAN": "ka", "ARMENIAN": "hy"}
-_LETTERS = (("uk", "іїєґ"), ("fa", "پچژگ"))
+_LETTERS = {"ru": (("uk", "іїєґ"),), "ar": (("fa", "پچژگ"),)}
 _SMALL_WORDS = {language: frozenset(words.split()) for language, words in {
-    "en": "the a an is are was were what who where when why which how do does did of in on to and or for with this that it i you he she they we my your "
-          "can could would should will mean means say name tell me there not from by at as be has have many much please about between any some",
+    "en": "the a an is are was were what who where when why which how do does did of in on to and or for with this that it i you he she they we "
+          "my your can could would should will mean means say name tell me there not from by at as be has have many much please about between",
     "de": "der die das ein eine einen ist sind war was wer wo wann warum wie welche welcher welches und oder nicht von für mit auf im den dem des zu "
           "ich du er sie wir ihr es kann heißt bitte viele auch bei nach über gibt hat haben wird",
-    "fr": "le la les un une des est sont était que quel quelle quels quelles qui où quand pourquoi comment et ou pas du de pour avec dans sur ce cette "
-          "je tu il elle nous vous c'est qu'est-ce combien au aux en plus ne",
+    "fr": "le la les un une des est sont était que quel quelle quels quelles qui où quand pourquoi comment et ou pas du de pour avec dans sur ce "
+          "cette je tu il elle nous vous c'est qu'est-ce combien au aux en plus ne",
     "es": "el la los las un una es son era qué quién dónde cuándo cómo cuál cuánto cuántos por para con en de del y no que se lo este esta yo tú hay "
           "está muy más",
-    "it": "il lo la gli le un una è sono era che cosa chi dove quando perché come quale quanto quanti di del della e non per con nel questo questa io "
-          "c'è più",
-    "pt": "o a os as um uma é são era que quem onde quando como qual quanto quantos por para com em de do da no na e não se este esta eu você há mais",
+    "it": "il lo la gli le un una è sono era che cosa chi dove quando perché come quale quanto quanti di del della e non per con nel questo questa "
+          "io c'è più",
+    "pt": "o a os as um uma é são era que quem onde quando como qual quanto quantos por para com em de do da no na e não se este esta eu você mais",
     "nl": "de het een is zijn was wat wie waar wanneer waarom hoe welke en of niet van voor met op in dit dat ik jij hij zij wij er veel",
     "pl": "jest są był co kto gdzie kiedy dlaczego jak jaki jaka jakie który i nie z na do w się to ten ta czy ile",
     "tr": "bir bu ne kim nerede nasıl neden kaç ve değil için ile mi mı mu mü var yok hangi çok",
@@ -61,7 +61,21 @@ def written_in(text: str) -> str | None:
     if script == "CJK" and not _CHINESE_WORDS.search(text) and len(latin) > len(re.findall(r"[一-鿿]", text)):
         return "en" if english else None  # a name in Chinese characters among English words
     language = _SCRIPTS[script]
-    return next((other for other, letters in _LETTERS if _SCRIPTS[script] in ("ru", "ar") and any(letter in letters for letter in text.lower())), language)
+    return next((other for other, letters in _LETTERS.get(language, ()) if set(letters) & set(text.lower())), language)
+
+
+def foreign(model: str, only: str | None, written: str | None) -> str:
+    """That a model does not know the language of a question; "" if it does, or nothing is known of either.
+
+    Args:
+        model: its name.
+        only: the languages it knows, with a blank between; None is many.
+        written: language of the question.
+    """
+    if only is None or written is None or written in only.split():
+        return ""
+    known = " and ".join(LANGUAGES.get(code, code) for code in only.split())
+    return f"the question is in {LANGUAGES.get(written, written)}, and {model} knows {known}: its answer may make no sense"
 
 
 def _script(letter: str) -> str | None:
@@ -97,13 +111,15 @@ def _by_words(text: str, words: set[str]) -> str | None:
     return "en" if counts["en"] else None
 
 
-_SAID = re.compile(r"\b(?:say|says|said|saying|speak|speaks|spoken|speaking|speech|talk|talks|talking|tells?|told|hear|heard|hears|hearing|listen|sound|sounds|"
-                   r"noise|voice|voices|music|song|sing|sings|singing|sung|lyrics|words?|mention|mentions|mentioned|transcribe|transcript|transcription|"
-                   r"conversation|dialogue|audio|discuss|discussed|language)\b|说|讲|听|声音|唱|歌|音乐|话|台词|转写|提到|谈|语言|念", re.IGNORECASE)
-_SEEN = re.compile(r"\b(?:see|sees|seen|look|looks|looking|watch|shows?|showing|shown|visible|appears?|colou?rs?|screen|picture|pictures|image|frames?|scene|"
-                   r"background|wear|wears|wearing|shapes?|object|objects|animals?|hold|holding|standing|sitting|face|faces|hair|clothes|bright|dark|"
-                   r"left|right|move|moves|moving|written|text|red|green|blue|yellow|black|white|orange|purple|pink|brown|gr[ea]y)\b|"
-                   r"看|颜色|画面|屏幕|显示|出现|穿|形状|背景|图|场景|长什么样|红|绿|蓝|黄|黑|白|字", re.IGNORECASE)
+_SAID = re.compile(
+    r"\b(?:say|says|said|saying|speak|speaks|spoken|speaking|speech|talk|talks|talking|tells?|told|hear|heard|hears|hearing|listen|sounds?|noise|"
+    r"voices?|music|song|sing|sings|singing|sung|lyrics|words?|mention|mentions|mentioned|transcribe|transcript|transcription|conversation|"
+    r"dialogue|audio|discuss|discussed|language)\b|说|讲|听|声音|唱|歌|音乐|话|台词|转写|提到|谈|语言|念", re.IGNORECASE)
+_SEEN = re.compile(
+    r"\b(?:see|sees|seen|look|looks|looking|watch|shows?|showing|shown|visible|appears?|colou?rs?|screen|pictures?|image|frames?|scene|background|"
+    r"wear|wears|wearing|shapes?|objects?|animals?|hold|holding|standing|sitting|faces?|hair|clothes|bright|dark|left|right|move|moves|moving|"
+    r"written|text|red|green|blue|yellow|black|white|orange|purple|pink|brown|gr[ea]y)\b|"
+    r"看|颜色|画面|屏幕|显示|出现|穿|形状|背景|图|场景|长什么样|红|绿|蓝|黄|黑|白|字", re.IGNORECASE)
 
 
 def side_of(question: str) -> str | None:
@@ -113,11 +129,14 @@ def side_of(question: str) -> str | None:
 
 
 _CHOICE = re.compile(
-    r"^\s*(?:(?:is|are|was|were|do you think|would you say)\s+(?:this|it|that|these|those|they|he|she)(?:\s+(?:is|one|thing|picture|image|photo|animal|object))?"
-    r"|what is (?:this|it|that)\s*[:,–-]|which (?:is it|one)\s*[:,–-])?\s*(?:either\s+|more\s+)?(.+?)\s*\?\s*$", re.IGNORECASE)
-_CHINESE_CHOICE = re.compile(r"^(?:请问)?(?:这|它|那|此)?(?:个|张|幅)?(?:图片?|照片|画|东西|视频)?(?:里面?|中|上)?(?:的)?(?:是|算)?([^是]+?)还是(.+?)(?:呢|啊)?[？?。]*$")
-_NO_THING = re.compile(r"^(?:not|no|something else|neither|none|both|other|anything|别的|其他|不是|都不是)\b|^(?:is|are|do|does|can|could|will|would|what|who|where|how)\b",
-                       re.IGNORECASE)
+    r"^\s*(?:(?:is|are|was|were|do you think|would you say)\s+(?:this|it|that|these|those|they|he|she)"
+    r"(?:\s+(?:is|one|thing|picture|image|photo|animal|object))?|what is (?:this|it|that)\s*[:,–-]|which (?:is it|one)\s*[:,–-])?"
+    r"\s*(?:either\s+|more\s+)?(.+?)\s*\?\s*$", re.IGNORECASE)
+_CHINESE_CHOICE = re.compile(
+    r"^(?:请问)?(?:这|它|那|此)?(?:个|张|幅)?(?:图片?|照片|画|东西|视频)?(?:里面?|中|上)?(?:的)?(?:是|算)?([^是]+?)还是(.+?)(?:呢|啊)?[？?。]*$")
+_NO_THING = re.compile(
+    r"^(?:not|no|something else|neither|none|both|other|anything|别的|其他|不是|都不是)\b|"
+    r"^(?:is|are|do|does|can|could|will|would|what|who|where|how)\b", re.IGNORECASE)
 
 
 def choices_of(question: str) -> tuple[str, ...]:
