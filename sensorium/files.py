@@ -6,7 +6,7 @@ import itertools
 import json
 import os
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
@@ -68,11 +68,12 @@ def write_file(path: str | Path, data: bytes) -> Path:
     return path
 
 
-def nearest(path: str | Path, least: float = 0.4) -> Path | None:
+def nearest(path: str | Path, least: float = 0.4, fit: Callable[[str], bool] = bool) -> Path | None:
     """The file or folder that is there whose name is most like one that is not; the same name with another ending comes first.
 
     Args:
         least: how much alike names must be, 0..1; at 0.4 a name with the same ending is one.
+        fit: whether a name may stand for the last part.
     """
     path = Path(path)
     here = Path(path.anchor)
@@ -86,19 +87,21 @@ def nearest(path: str | Path, least: float = 0.4) -> Path | None:
             entries = [entry for entry in itertools.islice(os.scandir(here), 10_000) if not entry.name.startswith(".")]
         except OSError:  # a file stands where a folder was named, or it may not be read
             return None
-        fit = [entry.name for entry in entries if (not entry.is_dir() if last and wanted.suffix else last or entry.is_dir())]
-        alike = [(Path(name).stem.lower() == wanted.stem.lower(), SequenceMatcher(None, part.lower(), name.lower()).ratio(), name) for name in fit]
+        names = [entry.name for entry in entries if (not entry.is_dir() if last and wanted.suffix else last or entry.is_dir())]
+        alike = [(Path(name).stem.lower() == wanted.stem.lower(), SequenceMatcher(None, part.lower(), name.lower()).ratio(), name)
+                 for name in names if not last or fit(name)]
         same, ratio, name = max(alike, default=(False, 0.0, ""))
-        if not same and ratio < least:
+        if not same and ratio < (least if last else max(least, 0.4)) or not name:
             return None
         here = here / name
     return here if parts else None
 
 
-def hint(path: str | Path) -> str:
-    """The end of a sentence about a file that is missing: the nearest name there is; "" where there is none, or the file is there."""
+def hint(path: str | Path, least: float = 0.4, fit: Callable[[str], bool] = bool) -> str:
+    """The end of a sentence about a file that is missing: the nearest name there is; "" where there is none, or the file is there. The rest is as in
+    :func:`nearest`."""
     try:
-        near = None if os.path.lexists(path) else nearest(path)
+        near = None if os.path.lexists(path) else nearest(path, least, fit)
     except ValueError:  # a NUL in the name
         near = None
     return f"; the nearest name there is {near}" if near else ""

@@ -118,7 +118,8 @@ def _way(found: Sequence[Take], want: str, skills: Sequence[Skill] | None, langu
             continue
         skill = way.answer.skill
         if not (take.tracks and "audio" in way.answer.reads):
-            return take, replace(way, notes=tuple(note for note in (take.note, foreign(skill.model, skill.only, written)) if note))
+            strange = foreign(skill.model, skill.only, written)
+            return take, replace(way, notes=tuple(note for note in (take.note, strange and f"{strange}: its answer may make no sense") if note))
     raise refusals[0] if refusals else ModalityError(f"nothing leads from {' + '.join(sorted(set(found[0].given)))} to {want}")
 
 
@@ -156,8 +157,8 @@ def plan(given: Sequence[str], want: str, skills: Sequence[Skill] | None = None,
     stranger = _best(set(given), want, at_hand)
     if stranger is not None and written is not None and not may(stranger.answer.skill):
         model = stranger.answer.skill.model
-        raise ModalityError(f"{foreign(model, stranger.answer.skill.only, written)}; no model at hand or in the catalog leads {what}{_in(written)}: "
-                            f"name the folder of one that does with --model, or --model {model} to be answered all the same")
+        raise ModalityError(f"{foreign(model, stranger.answer.skill.only, written)}; no other model at hand or in the catalog leads {what}"
+                            f"{_in(written)}: name the folder of one that does with --model, or --model {model} to be answered all the same")
     raise ModalityError(f"nothing leads {what}; at hand: {'; '.join(map(str, chosen)) or 'no model'}")
 
 

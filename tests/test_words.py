@@ -26,9 +26,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("word, near", [
-    ("frog.avif", "frog.webp"), ("FROG.WEBP", "frog.webp"), ("nosuchfile.heic", None), ("photos/cta.png", "photos/cat.png"),
+    ("frog.avif", "frog.webp"), ("FROG.WEBP", "frog.webp"), ("nosuchfile.heic", "cover.jpg"), ("photos/cta.png", "photos/cat.png"),
     ("photo/cat.png", "photos/cat.png"), ("./photos/dog", None), ("photos/", None), ("photos/cats", "photos/cat.png"), ("src/main.py", None),
-    ("mian.py", "main.py"), ("note.txt", "notes.txt"), ("report.pdf", None), ("my holiday photo.heic", None),
+    ("mian.py", "main.py"), ("note.txt", "notes.txt"), ("report.pdf", "notes.txt"), ("my holiday photo.heic", None),
     ("Screenshot 2026-11-30 at 10.22.33.png", None),
     ("青蛙.png", None), ("/nosuchfolder/film.mp4", None), ("/nosuchfolder/film", None), ("../talk.m4a", None), ("~/nosuch/photo.jpg", None),
     ("C:\\photos\\cat.png", None), ("https://example.com/cat.png", None), ("clip.MP4", None), ("photos/my cat.jpeg", None),

@@ -44,7 +44,7 @@ def index(
     for path, reason in report.refused:
         err.print(f"[yellow]left out[/] {escape(f'{path}: {reason}')}", highlight=False, soft_wrap=True)
     out.print(f"{len(report.added)} new, {len(report.known)} already known, {len(report.refused)} left out, {len(listing.passed)} passed over; "
-              f"{len(memory)} pictures in {table}")
+              f"{len(memory)} pictures in {table}", soft_wrap=True)
 
 
 def _passed_over(passed: Sequence[tuple[Path, str]]) -> None:
@@ -89,7 +89,7 @@ def _query(query: str, model: Any, name: str) -> Any:
     if what.modality == "text":
         entry = CATALOG.get(name)
         if warning := foreign(name, entry.only if entry else None, written_in(what.text)):
-            err.print(f"[dim]{warning}[/]", highlight=False)
+            err.print(f"[dim]{escape(warning)}: what it finds may make no sense[/]", highlight=False, soft_wrap=True)
         return what.text
     if what.modality == "video" and "video" not in model.spec.reads and kind_of(what.source).moving:
         return sn.Image(what.source)

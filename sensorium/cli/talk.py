@@ -218,7 +218,7 @@ def _converse(talk: Any, name: str, save: Path | None, shown: list[Any], only: s
         warning = foreign(name, only, written_in(line))
         if warning and warning != warned:
             warned = warning
-            err.print(f"[dim]{warning}[/]", highlight=False)
+            err.print(f"[dim]{escape(warning)}: its answer may make no sense[/]", highlight=False, soft_wrap=True)
         try:
             before, shown = shown, []
             for delta in talk.say(*before, line):

@@ -72,7 +72,8 @@ def file_of(word: str) -> Path | None:
             return None
         raise MediaError(f"{word} is {'a folder' if folder else 'no plain file'}; wanted {_WANTED[claimed(word)]}")
     if _looks_like_file(word, path):
-        raise MediaError(f"{word[:200]} is missing; wanted {_WANTED[claimed(word)]}{hint(path)}")
+        other = claimed(word) and hint(path, 0.0, lambda name: claimed(name) == claimed(word))  # nothing like it: the nearest of its kind
+        raise MediaError(f"{word[:200]} is missing; wanted {_WANTED[claimed(word)]}{hint(path) or other}")
     return None
 
 

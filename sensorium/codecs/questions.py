@@ -75,7 +75,7 @@ def foreign(model: str, only: str | None, written: str | None) -> str:
     if only is None or written is None or written in only.split():
         return ""
     known = " and ".join(LANGUAGES.get(code, code) for code in only.split())
-    return f"the question is in {LANGUAGES.get(written, written)}, and {model} knows {known}: its answer may make no sense"
+    return f"the question is in {LANGUAGES.get(written, written)}, and {model} knows {known}"
 
 
 def _script(letter: str) -> str | None:

@@ -61,7 +61,8 @@ def test_pictures_that_move(form: str) -> None:
 
 @pytest.mark.parametrize("name, form, pictures, sound", [
     ("a.mp4", "mp4", "mpeg4", "aac"), ("a.png", "mp4", "mpeg4", None), ("a.mov", "mov", "mpeg4", "pcm_s16le"), ("a.mkv", "matroska", "mpeg4", "aac"),
-    ("a.webm", "webm", "libvpx", "libopus"), ("a.avi", "avi", "mpeg4", None), ("a.ts", "mpegts", "mpeg2video", "aac"), ("a.mpg", "mpeg", "mpeg1video", None),
+    ("a.webm", "webm", "libvpx", "libopus"), ("a.avi", "avi", "mpeg4", None), ("a.ts", "mpegts", "mpeg2video", "aac"), ("a.mpg", "mpeg",
+    "mpeg1video", None),
     ("a.flv", "flv", "flv1", None), ("a.wmv", "asf", "wmv2", None), ("a", "matroska", "mpeg4", None),
 ])
 def test_films(tmp_path: Path, name: str, form: str, pictures: str, sound: str | None) -> None:
@@ -72,7 +73,8 @@ def test_films(tmp_path: Path, name: str, form: str, pictures: str, sound: str |
 
 
 @pytest.mark.parametrize("name, form, sound", [
-    ("a.mp4", "mp4", "aac"), ("a.webm", "webm", "libopus"), ("a.mkv", "matroska", "libopus"), ("a.ogg", "ogg", "libopus"), ("a.mov", "mov", "pcm_s16le"),
+    ("a.mp4", "mp4", "aac"), ("a.webm", "webm", "libopus"), ("a.mkv", "matroska", "libopus"), ("a.ogg", "ogg", "libopus"), ("a.mov", "mov",
+    "pcm_s16le"),
     ("a.aac", "adts", "aac"), ("a.mp3", "mp3", "libmp3lame"),
 ])
 def test_containers_with_sound_alone(tmp_path: Path, name: str, form: str, sound: str) -> None:
@@ -128,8 +130,9 @@ def test_what_is_not_read(tmp_path: Path, data: bytes, says: str) -> None:
 
 def test_a_folder(tmp_path: Path) -> None:
     """A folder that is walked: every picture by its content; what is passed over is listed with the reason."""
-    for name, data in (("a.jpg", encoded("PNG")), ("b", encoded("AVIF")), ("sub/c.gif", encoded("GIF", save_all=True, append_images=[PICTURE.rotate(9)])),
-                       ("d.png", b"no picture"), ("e.txt", b"text"), ("f.pdf", b"%PDF-1.7"), (".hidden/g.png", encoded("PNG")), ("h.png", b"")):
+    moving = encoded("GIF", save_all=True, append_images=[PICTURE.rotate(9)])
+    for name, data in (("a.jpg", encoded("PNG")), ("b", encoded("AVIF")), ("sub/c.gif", moving), ("d.png", b"no picture"), ("e.txt", b"text"),
+                       ("f.pdf", b"%PDF-1.7"), (".hidden/g.png", encoded("PNG")), ("h.png", b"")):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(data)
     film(tmp_path / "i.png", "mp4", "mpeg4", None)
