@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -120,7 +121,8 @@ def describe(name: Annotated[str, typer.Argument(help="A model, a family, a mode
     from sensorium.catalog import CATALOG, find, is_model, place, ready
     from sensorium.zoo import ENTRIES
 
-    path = file_of(name) if name not in CATALOG and name not in ENTRIES and not is_model(Path(name)) else None
+    known = name in CATALOG or name in ENTRIES or os.path.isdir(name) or is_model(Path(name))
+    path = None if known else file_of(name)
     if path is not None:
         out.print_json(json.dumps(_made_by(path)))
         return
