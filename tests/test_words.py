@@ -8,8 +8,12 @@ import pytest
 from PIL import Image as Pillow
 
 import sensorium as sn
+from sensorium.cli import look, models, talk
 from sensorium.cli.words import file_of, named_in, there, value
 from sensorium.files import nearest
+
+from .films import film
+from .toys import saved_toy
 
 
 @pytest.fixture
@@ -93,3 +97,31 @@ def test_the_nearest_name_mends_every_part_of_a_path(here: Path) -> None:
     assert nearest(here / "photo" / "cat.gif") == here / "photos/cat.png"
     assert nearest("main.py/x") is None and nearest("photos/zzzzzzzz") is None and nearest("") is None
     assert file_of("photos") is None
+
+
+def test_index_lists_and_counts_what_it_passes_over(here: Path, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture) -> None:
+    toy = str(saved_toy(tmp_path_factory.mktemp("toy") / "toy"))
+    for name in ("cover", "frog[1].mpo"):
+        (here / name).write_bytes((here / "cover.jpg").read_bytes())
+    (here / "torn.avif").write_bytes(b"\0\0\0\x1cftypavif")
+    look.index(here, tmp_path_factory.mktemp("table") / "t", toy)
+    said = capsys.readouterr()
+    assert "5 new, 0 already known, 1 left out, 2 passed over; 5 pictures" in said.out
+    assert "main.py: a text" in said.err and "notes.txt: a text" in said.err and "torn.avif" in said.err
+
+
+def test_commands_refuse_by_name_what_they_cannot_take(here: Path) -> None:
+    film(here / "silent.wav")
+    film(here / "talk.png", sound="aac")
+    for call, says in ((lambda: talk._check_heard(Path("silent.wav")), "silent.wav is an MP4 film without sound"),
+                       (lambda: talk._check_heard(Path("frog.webp")), "frog.webp is a WEBP picture"),
+                       (lambda: talk._check_heard(Path("notes.txt")), "notes.txt is a text"),
+                       (lambda: talk._check_heard(Path("talk.wav")), "talk.wav is missing; .* talk.png"),
+                       (lambda: talk._shown(Path("notes.txt")), "--image notes.txt is a text"), (lambda: talk._shown(Path("frgo.webp")), "frog.webp"),
+                       (lambda: talk._words_of("frog.webp"), "frog.webp is a file of image"), (lambda: talk._words_of("nots.txt"), "notes.txt"),
+                       (lambda: models._made_by(Path("main.py")), "main.py is a text")):
+        with pytest.raises(ValueError, match=says):
+            call()
+    talk._check_heard(Path("talk.png"))
+    assert talk._shown(Path("talk.png")).modality == "video" and talk._words_of("notes.txt") == "Buy milk.\n" and talk._words_of("Hi.") == "Hi."
+    assert models._made_by(Path("talk.png")) == models._made_by(Path("frog.webp")) == {}
