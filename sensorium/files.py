@@ -1,17 +1,41 @@
-"""Files: one way to write, so that nobody ever finds half of one; and to read lines and notes of JSON."""
+"""Files: one way to write, so that nobody ever finds half of one; lines and notes of JSON; what a name claims, and the nearest to a missing one."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import re
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
 
 from sensorium.types import MediaError
 
-__all__ = ["read_lines", "read_note", "write_file", "write_lines"]
+__all__ = ["claimed", "CLAIMS", "ending_of", "hint", "nearest", "read_lines", "read_note", "write_file", "write_lines"]
+
+_ENDINGS = {
+    "image": "png apng jpg jpeg jpe jfif webp gif bmp dib tif tiff ppm pgm pbm pnm pfm avif heic heif hif jp2 j2k j2c jpc jpf jpx jxl tga ico "
+             "cur icns qoi dds mpo svg psd dng nef",
+    "audio": "wav wave mp3 flac ogg oga opus m4a m4b aac aif aiff wma amr caf mka weba mid midi",
+    "video": "mp4 m4v mkv webm mov avi wmv flv mpg mpeg mts m2ts 3gp 3g2 ogv mxf",
+    "text": "txt csv tsv json jsonl srt vtt pdf doc docx ppt pptx xls xlsx epub",
+}
+CLAIMS = {ending: modality for modality, endings in _ENDINGS.items() for ending in endings.split()}
+"""Endings of names that are surely names of files: the modality that they claim; some of them cannot be read."""
+
+
+def ending_of(name: str | Path) -> str:
+    """What stands after the last dot of a name, in lower case; "" where that is no ending, as in "e.g." and "2/3.5"."""
+    found = re.search(r"[^/\\.\s][^/\\]*\.([A-Za-z0-9]{1,5})$", str(name))
+    return found[1].lower() if found and not found[1].isdigit() else ""
+
+
+def claimed(name: str | Path) -> str:
+    """The modality that a name claims by its ending, or ""."""
+    return CLAIMS.get(ending_of(name), "")
 
 
 def read_lines(path: str | Path) -> list[dict[str, Any]]:
@@ -64,3 +88,42 @@ def write_file(path: str | Path, data: bytes) -> Path:
         if path.parent.is_dir():
             temporary.unlink(missing_ok=True)
     return path
+
+
+def nearest(path: str | Path, least: float = 0.4, fit: Callable[[str], bool] = bool) -> Path | None:
+    """The file or folder that is there whose name is most like one that is not; the same name with another ending comes first.
+
+    Args:
+        least: how much alike names must be, 0..1; at 0.4 a name with the same ending is one.
+        fit: whether a name may stand for the last part.
+    """
+    path = Path(path)
+    here = Path(path.anchor)
+    parts = path.parts[1:] if path.anchor else path.parts
+    for number, part in enumerate(parts, start=1):
+        if os.path.lexists(here / part):
+            here = here / part
+            continue
+        last, wanted = number == len(parts), Path(part)
+        try:
+            entries = [entry for entry in itertools.islice(os.scandir(here), 10_000) if not entry.name.startswith(".")]
+        except OSError:  # a file stands where a folder was named, or it may not be read
+            return None
+        names = [entry.name for entry in entries if (not entry.is_dir() if last and wanted.suffix else last or entry.is_dir())]
+        alike = [(Path(name).stem.lower() == wanted.stem.lower(), SequenceMatcher(None, part.lower(), name.lower()).ratio(), name)
+                 for name in names if not last or fit(name)]
+        same, ratio, name = max(alike, default=(False, 0.0, ""))
+        if not same and ratio < (least if last else max(least, 0.4)) or not name:
+            return None
+        here = here / name
+    return here if parts else None
+
+
+def hint(path: str | Path, least: float = 0.4, fit: Callable[[str], bool] = bool) -> str:
+    """The end of a sentence about a file that is missing: the nearest name there is; "" where there is none, or the file is there. The rest is as in
+    :func:`nearest`."""
+    try:
+        near = None if os.path.lexists(path) else nearest(path, least, fit)
+    except ValueError:  # a NUL in the name
+        near = None
+    return f"; the nearest name there is {near}" if near else ""

@@ -17,15 +17,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+from sensorium.files import CLAIMS
 from sensorium.types import MODALITIES, Audio, Image, MediaError, Part, Sample, Text, Video
 
 __all__ = ["as_parts", "ENDINGS", "inside", "medium", "parse_sample"]
 
 _MEDIA = {"image": Image, "audio": Audio, "video": Video}
-ENDINGS = {
-    **dict.fromkeys(("png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff", "ppm", "avif", "heic", "jp2", "jxl"), "image"),
-    **dict.fromkeys(("wav", "mp3", "flac", "ogg", "oga", "opus", "m4a", "aac", "aiff"), "audio"),
-    **dict.fromkeys(("mp4", "mkv", "webm", "mov", "avi"), "video")}
+ENDINGS = {ending: modality for ending, modality in CLAIMS.items() if modality in _MEDIA}
 """Endings of files and names of columns -> the medium that they hold."""
 _COLUMNS = {**ENDINGS, **{f"{name}{end}": name for name in _MEDIA for end in ("", "s")}}
 _CAPTIONS = ("text", "caption", "txt", "transcription", "sentence", "label", "cls")

@@ -12,6 +12,7 @@ from rich.console import Console
 
 import sensorium as sn
 from sensorium.catalog import WEIGHTS
+from sensorium.codecs.media import files_of
 from sensorium.codecs.sentences import language
 from sensorium.conversions import Converter
 from sensorium.files import write_file
@@ -29,7 +30,7 @@ def example_inputs(folder: Path) -> list[Text | Media]:
     """The inputs that come with the project: names, pictures, sounds and clips of things, none of which nano was trained on in this form."""
     found: list[Text | Media] = [Text(text) for text in TEXTS]
     for name, media, count in (("pictures", sn.Image, 2), ("sounds", sn.Audio, 2), ("clips", sn.Video, 2)):
-        paths = sorted(path for path in (folder / name).iterdir() if path.suffix in (".png", ".flac", ".webp"))
+        paths = files_of(folder / name, media.modality).found
         found += [media(path) for path in paths[:: max(len(paths) // count, 1)][:count]]
     return found
 

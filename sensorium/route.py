@@ -6,7 +6,7 @@
 A skill either converts (the same words in another form: hear, speak) or answers (see, look, think, draw). A route is one answer, with the
 conversions before it that make what is given readable and those after it that make it what is wanted. Of all routes that is taken whose
 answering model is made for most of what is given (a question about a picture before a picture alone), and of these the one whose models have
-the fewest parameters: that is what has to be read from memory.
+the fewest parameters: that is what has to be read from memory. Who does not know the question's language does not answer, unless it is named.
 """
 
 from __future__ import annotations
@@ -14,47 +14,23 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
 
 from sensorium import engine
 from sensorium.captions import plain
-from sensorium.catalog import CATALOG, Entry, find, ready
+from sensorium.catalog import CATALOG
+from sensorium.codecs.questions import LANGUAGES, foreign, side_of, written_in
 from sensorium.codecs.sentences import language as tongue
-from sensorium.hear import listen
+from sensorium.desk import codecs_of
+from sensorium.film_questions import Take, takes
+from sensorium.hear import Hearing, transcribe
 from sensorium.named import open_model, open_voice
+from sensorium.skills import ESPEAK, Skill, entry_skills, skills_at_hand, skills_with
 from sensorium.speak import join
 from sensorium.types import MODALITIES, Audio, ConfigError, Delta, Media, Message, ModalityError, Reply, Request, Text
 
 __all__ = ["answer", "plan", "Route", "routes_of", "Skill", "skills_at_hand", "skills_with", "Step", "stream_answer"]
-
-
-@dataclass(frozen=True)
-class Skill:
-    """One thing a model can do.
-
-    Args:
-        model: its name.
-        verb: "hear", "speak", "see", "look", "think", "draw", "animate" or "say".
-        needs: modalities that must be given.
-        writes: the modality that comes out.
-        also: modalities that may be given besides.
-        converts: the same content in another form; otherwise it answers.
-        cost: parameters, in millions.
-        only: the one language it knows; None is several.
-        adapter: folder of an adapter that the model wears.
-    """
-
-    model: str
-    verb: str
-    needs: frozenset[str]
-    writes: str
-    also: frozenset[str] = frozenset()
-    converts: bool = False
-    cost: float = 0.0
-    only: str | None = None
-    adapter: str | None = None
-
-    def __str__(self) -> str:
-        return f"{' + '.join(sorted(self.needs))} -> {self.writes} ({self.verb}, {self.model})"
 
 
 @dataclass(frozen=True)
@@ -70,11 +46,12 @@ class Step:
 
 @dataclass(frozen=True)
 class Route:
-    """Conversions, one answer, conversions."""
+    """Conversions, one answer, conversions; and what somebody should know of it."""
 
     before: tuple[Step, ...]
     answer: Step
     after: tuple[Step, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def steps(self) -> tuple[Step, ...]:
@@ -94,62 +71,6 @@ class Route:
         return "\n".join(f"{number}. {step}" for number, step in enumerate(self.steps, start=1))
 
 
-# What each kind of model can do: (verb, needs, writes, also, converts).
-_KINDS = {
-    "see": (("see", {"image"}, "text", {"text"}, False), ("draw", {"text"}, "image", set(), False),
-            ("see", {"video"}, "text", {"text"}, False), ("animate", {"text"}, "video", set(), False)),
-    "look": (("look", {"image", "text"}, "text", set(), False),),
-    "think": (("think", {"text"}, "text", set(), False),),
-    "hear": (("hear", {"audio"}, "text", set(), True),),
-    "speak": (("speak", {"text"}, "audio", set(), True),),
-}
-_ESPEAK = Skill("espeak-ng", "speak", frozenset({"text"}), "audio", converts=True)
-
-
-def _skills(entry: Entry) -> list[Skill]:
-    return [Skill(entry.name, verb, frozenset(needs), writes, frozenset(also), converts, entry.parameters / 1e6,
-                  entry.only) for verb, needs, writes, also, converts in _KINDS.get(entry.kind, ())]
-
-
-def skills_at_hand() -> list[Skill]:
-    """What the ready models of the catalog can do; espeak-ng speaks where nothing better does."""
-    skills = [skill for entry in CATALOG.values() if ready(entry.name) for skill in _skills(entry)]
-    return skills if any(skill.verb == "speak" for skill in skills) else [*skills, _ESPEAK]
-
-
-def skills_with(model: str, adapter: str | None = None) -> list[Skill]:
-    """What is at hand, but only ``model`` (a name or a folder) answers.
-
-    Args:
-        adapter: folder of an adapter that it wears.
-
-    Raises:
-        ConfigError: not at hand, or it does not answer.
-    """
-    entry = CATALOG.get(model)
-    if entry is not None:
-        find(model)
-        own = _skills_of(model) if entry.kind in ("see", "imagine") else _skills(entry)
-    else:
-        own = _skills_of(model)
-    own = [replace(skill, adapter=adapter, only=None) for skill in own if not skill.converts]
-    if not own:
-        raise ConfigError(f"{model} does not answer, it is of kind {entry.kind if entry else 'embed'}; "
-                          "name a model that sees or thinks, or leave --model out")
-    return [*own, *(skill for skill in skills_at_hand() if skill.converts)]
-
-
-def _skills_of(folder: str) -> list[Skill]:
-    """Skills of a saved model, told from its sentence."""
-    spec = open_model(folder).spec
-    media = frozenset(spec.reads) - {"text"}
-    skills = [Skill(folder, "see" if media else "think", frozenset({"text"}), "text", media)] if "text" in spec.writes else []
-    skills += [Skill(folder, "see", frozenset({modality}), "text", frozenset(spec.reads)) for modality in sorted(media) if "text" in spec.writes]
-    drawn = [(verb, writes) for verb, writes in (("draw", "image"), ("animate", "video"), ("say", "audio")) if writes in spec.writes]
-    given = spec.reads or ("text",)  # what makes pictures from noise alone is not told of what
-    return skills + [Skill(folder, verb, frozenset({one}), writes, frozenset(spec.reads)) for verb, writes in drawn for one in given]
-
-
 def routes_of(request: Request, skills: Sequence[Skill] | None = None) -> list[Route]:
     """The way to each modality that a request wants.
 
@@ -157,14 +78,49 @@ def routes_of(request: Request, skills: Sequence[Skill] | None = None) -> list[R
         ConfigError: the request is empty.
         ModalityError: as :func:`plan`.
     """
+    return [way for _, way in _ways(request, skills)]
+
+
+def _ways(request: Request, skills: Sequence[Skill] | None = None, written: str | None = None, silent: bool = False) -> list[tuple[Take, Route]]:
+    """To each wanted modality, how films are taken and the way from there.
+
+    Args:
+        written: language of the question; None finds out from its words.
+        silent: nobody speaks in the films.
+    """
     given = [value for message in request.messages for value in message.parts]
     if not given:
         raise ConfigError("the request is empty; give it a text, a picture or a sound")
     if request.strength is not None:  # whoever draws may be given the picture that is to be changed
         skills = [replace(skill, also=skill.also | {"image"}) if skill.writes == "image" else skill for skill in skills or skills_at_hand()]
-    words = " ".join(value.text for value in given if isinstance(value, Text))
-    written = tongue(words) if words.strip() else request.language
-    return [plan([value.modality for value in given], want, skills, request.language, written) for want in request.want]
+    last = " ".join(value.text for value in request.messages[-1].parts if isinstance(value, Text))
+    words = last if last.strip() else " ".join(value.text for value in given if isinstance(value, Text))
+    asked = bool(words.strip())
+    if written is None:
+        written = written_in(words) or tongue(words) if asked else request.language
+    found = takes(request, side_of(words) if asked else None, asked)
+    if silent:
+        found = [replace(take, note="nobody speaks in the film; its frames are looked at") for take in found if not take.listens] or found
+    return [_way(found, want, skills, request.language, written) for want in request.want]
+
+
+def _way(found: Sequence[Take], want: str, skills: Sequence[Skill] | None, language: str | None, written: str | None) -> tuple[Take, Route]:
+    """The first way of taking films that a route leads from. What is said in a film stands beside its frames as words, for models that heed it."""
+    refusals: list[ModalityError] = []
+    for take in found:
+        some = skills
+        if take.tracks:
+            some = [skill for skill in (skills_at_hand() if skills is None else skills) if skill.heeds or skill.converts]
+        try:
+            way = plan(take.given, want, some, language, written)
+        except ModalityError as error:
+            refusals += [] if take.tracks else [error]
+            continue
+        skill = way.answer.skill
+        if not (take.tracks and "audio" in way.answer.reads):
+            strange = foreign(skill.model, skill.only, written)
+            return take, replace(way, notes=tuple(note for note in (take.note, strange and f"{strange}: its answer may make no sense") if note))
+    raise refusals[0] if refusals else ModalityError(f"nothing leads from {' + '.join(sorted(set(found[0].given)))} to {want}")
 
 
 def plan(given: Sequence[str], want: str, skills: Sequence[Skill] | None = None, language: str | None = None, written: str | None = None) -> Route:
@@ -175,7 +131,7 @@ def plan(given: Sequence[str], want: str, skills: Sequence[Skill] | None = None,
         want: the modality to answer in.
         skills: to choose from; None is everything at hand.
         language: of what is heard; while it is not known, only models of several languages listen.
-        written: language of the question; while it is not known, only models of several languages answer.
+        written: language of the question; while it is not known, models of many languages come first.
 
     Raises:
         ModalityError: no route; says what is missing, and which models of the catalog would bring it.
@@ -183,24 +139,38 @@ def plan(given: Sequence[str], want: str, skills: Sequence[Skill] | None = None,
     if want not in MODALITIES:
         raise ModalityError(f"{want!r} is no modality; wanted one of {', '.join(MODALITIES)}")
     at_hand = skills_at_hand() if skills is None else list(skills)
-    chosen = [skill for skill in at_hand if skill.only in (None, language if skill.converts else written)]
-    found = _best(set(given), want, chosen)
+
+    def may(skill: Skill) -> bool:
+        return skill.named or (skill.knows(language) if skill.converts else written is None or skill.knows(written))
+
+    chosen = [skill for skill in at_hand if may(skill)]
+    found = _best(set(given), want, chosen, wide=written is None)
     if found is not None:
         return found
     what = f"from {' + '.join(sorted(set(given))) or 'nothing'} to {want}"
-    others = [skill for entry in CATALOG.values() for skill in _skills(entry) if skill.converts or skills is None]
-    more = _best(set(given), want, [*at_hand, *others])
+    others = [skill for entry in CATALOG.values() for skill in entry_skills(entry) if may(skill) and (skill.converts or skills is None)]
+    more = _best(set(given), want, [*chosen, *others])
     if more is not None:
         have = {skill.model for skill in chosen}
         missing = [step.skill.model for step in more.steps if step.skill.model not in have]
-        raise ModalityError(f"nothing at hand leads {what}; get {', '.join(missing)}: sensorium pull {' '.join(missing)}")
+        raise ModalityError(f"nothing at hand leads {what}{_in(written)}; get {', '.join(missing)}: sensorium pull {' '.join(missing)}")
+    stranger = _best(set(given), want, at_hand)
+    if stranger is not None and written is not None and not may(stranger.answer.skill):
+        model = stranger.answer.skill.model
+        raise ModalityError(f"{foreign(model, stranger.answer.skill.only, written)}; no other model at hand or in the catalog leads {what}"
+                            f"{_in(written)}: name the folder of one that does with --model, or --model {model} to be answered all the same")
     raise ModalityError(f"nothing leads {what}; at hand: {'; '.join(map(str, chosen)) or 'no model'}")
 
 
-def _best(given: set[str], want: str, skills: list[Skill]) -> Route | None:
+def _in(language: str | None) -> str:
+    return f" in {LANGUAGES.get(language, language)}" if language not in (None, "en") else ""
+
+
+def _best(given: set[str], want: str, skills: list[Skill], wide: bool = False) -> Route | None:
+    """The best route, or None; of ``wide`` ones, the answers of models of many languages come first."""
     converters = [skill for skill in skills if skill.converts]
     routes = [route for skill in skills if not skill.converts and (route := _through(skill, given, want, converters))]
-    return min(routes, key=lambda route: route.rank, default=None)
+    return min(routes, key=lambda route: (-route.answer.skill.languages if wide else 0, route.rank), default=None)
 
 
 def _through(answer: Skill, given: set[str], want: str, converters: list[Skill]) -> Route | None:
@@ -240,37 +210,79 @@ class _Work:
 
     request: Request
     note: Callable[[str], None]
-    heard: dict[int, str] = field(default_factory=dict)
+    heard: dict[Any, Hearing] = field(default_factory=dict)
     said: dict[str, Text | Media] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
 
-    def hear(self, audio: Audio, step: Step) -> str:
-        """The words of a sound."""
-        if id(audio) not in self.heard:
-            pieces = list(listen(open_model(step.skill.model), audio, language=self.request.language))
-            text = plain(pieces)
-            if not text:
-                raise ModalityError(f"no speech was heard in {audio!r}; give a recording of someone speaking")
-            self.heard[id(audio)] = text
-            self.note(f"heard: {text}")
-        return self.heard[id(audio)]
+    def hear(self, audio: Audio, step: Step) -> Hearing:
+        """What is said in a sound."""
+        key = str(audio.source) if isinstance(audio.source, (str, Path)) else id(audio.source)
+        if key not in self.heard:
+            self.heard[key] = transcribe(open_model(step.skill.model), audio, language=self.request.language)
+            text = plain(self.heard[key].segments)
+            if text:
+                self.note(f"heard: {text}")
+        return self.heard[key]
 
-    def readable(self, route: Route) -> Request:
+    def remark(self, text: str) -> None:
+        """Say something once."""
+        if text not in self.remarks:
+            self.remarks.append(text)
+            self.note(text)
+
+    def words(self, audio: Audio, step: Step) -> str:
+        """The words of a sound that is to hold some."""
+        text = plain(self.hear(audio, step).segments)
+        if not text:
+            raise ModalityError(f"no speech was heard in {audio!r}; give a recording of someone speaking")
+        return text
+
+    def listened(self, take: Take, route: Route) -> dict[str, Any] | None:
+        """What only listening tells and asks for another route: that nobody speaks in the films, or that the answering model does not know the
+        language in which the question was spoken."""
+        step = next((step for step in route.before if step.skill.verb == "hear"), None)
+        if step is None:
+            return None
+        sounds = [value for message in take.request.messages for value in message.parts if isinstance(value, Audio)]
+        heard = [self.hear(sound, step) for sound in sounds]
+        if (take.tracks or take.note) and not any(hearing.segments for hearing in heard):
+            return {"silent": True} if take.listens else None
+        asked = any(isinstance(value, Text) for message in take.request.messages for value in message.parts)
+        spoken = next((hearing.language for hearing in heard if hearing.language), None)
+        skill = route.answer.skill
+        return {"written": spoken} if spoken and not asked and not skill.named and not skill.knows(spoken) else None
+
+    def readable(self, take: Take, route: Route) -> Request:
         """The request with every sound that the answering model does not read replaced by its words."""
         hearing = next((step for step in route.before if step.skill.verb == "hear"), None)
 
         def turned(value: Text | Media) -> Text | Media:
-            return Text(self.hear(value, hearing)) if hearing and isinstance(value, Audio) else value
+            if hearing is None or not isinstance(value, Audio):
+                return value
+            if all(value is not track for track in take.tracks):
+                return Text(self.words(value, hearing))
+            return Text(f'In the video is said: "{self.fitting(plain(self.hear(value, hearing).segments), route.answer.skill)}"')
 
-        messages = [Message(m.role, tuple(turned(value) for value in m.parts)) for m in self.request.messages]
-        return replace(self.request, messages=messages, want=(route.answer.skill.writes,))
+        messages = [Message(m.role, tuple(turned(value) for value in m.parts)) for m in take.request.messages]
+        return replace(take.request, messages=messages, want=(route.answer.skill.writes,))
 
-    def answer(self, route: Route) -> Iterator[Delta]:
+    def fitting(self, words: str, skill: Skill) -> str:
+        """As much of what is said in a film as leaves half of a model's context to the frames, the question and the answer."""
+        codecs = codecs_of(open_model(skill.model, skill.adapter))
+        ids = codecs.text.encode(words)
+        if len(ids) <= codecs.context // 2:
+            return words
+        self.remark(f"{skill.model} reads the first {codecs.context // 2:,} of the {len(ids):,} tokens that are said; ask what is said to have all "
+                    "of it read")
+        return codecs.text.decode(list(ids)[: codecs.context // 2])
+
+    def answer(self, take: Take, route: Route) -> Iterator[Delta]:
         """The answer in the form its model writes, as it comes; remembered for the next wanted modality."""
         skill = route.answer.skill
         key = f"{skill.model}.{skill.verb}"
         if key in self.said:
             return
-        for delta in engine.stream(open_model(skill.model, skill.adapter), self.readable(route)):
+        for delta in engine.stream(open_model(skill.model, skill.adapter), self.readable(take, route)):
             if delta.kind == "part":
                 self.said[key] = delta.value
             else:
@@ -279,14 +291,14 @@ class _Work:
     def result(self, route: Route) -> Text | Media:
         return self.said[f"{route.answer.skill.model}.{route.answer.skill.verb}"]
 
-    def spoken(self, route: Route, step: Step) -> Iterator[Delta]:
+    def spoken(self, take: Take, route: Route, step: Step) -> Iterator[Delta]:
         """The answer aloud, sentence by sentence while it is still being written."""
-        speaker = open_voice(None if step.skill is _ESPEAK else step.skill.model)
+        speaker = open_voice(None if step.skill is ESPEAK else step.skill.model)
         deltas: list[Delta] = []
 
         def words() -> Iterator[str]:
             fresh = False
-            for delta in self.answer(route):
+            for delta in self.answer(take, route):
                 fresh = True
                 deltas.append(delta)
                 if delta.kind == "text":
@@ -309,19 +321,21 @@ def stream_answer(request: Request, skills: Sequence[Skill] | None = None, note:
 
     Args:
         skills: to choose from; None is everything at hand.
-        note: told what was heard on the way.
+        note: told what was heard on the way, and what somebody should know of it.
 
     Raises:
         ModalityError: a wanted modality cannot be reached; refused before any work.
     """
-    routes = routes_of(request, skills)
-    work = _Work(request, note)
-    for route in routes:
+    ways, work = _ways(request, skills), _Work(request, note)
+    again = work.listened(*ways[0])
+    for take, route in _ways(request, skills, **again) if again else ways:
+        for said in route.notes:
+            work.remark(said)
         if route.after:
             (step,) = route.after
-            yield from work.spoken(route, step)
+            yield from work.spoken(take, route, step)
         else:
-            yield from work.answer(route)
+            yield from work.answer(take, route)
             yield Delta("part", work.result(route))
 
 

@@ -13,6 +13,7 @@ import typer
 
 from sensorium.cli.shared import bar, err, out
 from sensorium.cli.talk import Seed
+from sensorium.cli.words import there
 
 _TARGETS = {"attention": "decoder.*.attention.*", "mlp": "decoder.*.mlp.*", "connector": "align.*", "all": "*"}
 
@@ -69,6 +70,7 @@ def _named(what: list[str]) -> tuple[str, str]:
 
     if len(what) > 2:
         raise sn.ConfigError(f"got {', '.join(what)}; wanted a model's name and one file of samples, or the file alone")
+    there("the data", Path(what[-1]), "a file of samples")
     return (what[0], what[1]) if len(what) == 2 else (best("think"), what[0])
 
 

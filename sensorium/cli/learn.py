@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from sensorium.cli.shared import JsonFile, ModelName, err, out, write_json
+from sensorium.files import hint
 
 
 def train(
@@ -38,7 +39,7 @@ def _recipe(path: Path) -> Callable[..., Any]:
     import sensorium as sn
 
     if not path.is_file():
-        raise sn.ConfigError(f"{path} is not a file; give a recipe such as recipes/nano.py")
+        raise sn.ConfigError(f"{path} is not a file; give a recipe such as recipes/nano.py{hint(path)}")
     module_spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(module_spec)
     sys.path.insert(0, str(path.parent.resolve()))
@@ -122,7 +123,7 @@ def matrix(
 
     [dim]sensorium matrix[/dim]    [dim]sensorium matrix frog examples/pictures/crown.png --folder mine[/dim]
     """
-    from sensorium.cli.shared import moving_value
+    from sensorium.cli.words import value
     from sensorium.conversions import Converter, voice_of
     from sensorium.demo import examples
     from sensorium.denoise import Solver
@@ -131,7 +132,7 @@ def matrix(
 
     net = open_model(model)
     converter = Converter(net, model, voice_of(net, model), Solver(seed=seed), best_of)
-    inputs = [moving_value(word) for word in given] if given else example_inputs(examples())
+    inputs = [value(word) for word in given] if given else example_inputs(examples())
     out.print(f"open {make_matrix(folder, converter, inputs, err)}")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,7 +11,8 @@ import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.table import Column, Table
 
-from sensorium.cli.shared import PICTURE_ENDINGS, SOUND_ENDINGS, VIDEO_ENDINGS, err, out
+from sensorium.cli.shared import err, out
+from sensorium.cli.words import file_of
 
 
 def _model() -> Column:
@@ -116,17 +118,13 @@ def _list_sources() -> None:
 def describe(name: Annotated[str, typer.Argument(help="A model, a family, a model's folder, or a picture, sound or video made here.")]) -> None:
     """Print a model as its sentence of parts, or what made a picture, a sound or a video."""
     import sensorium as sn
-    from sensorium.catalog import CATALOG, find, place, ready
+    from sensorium.catalog import CATALOG, find, is_model, place, ready
     from sensorium.zoo import ENTRIES
 
-    ending = Path(name).suffix.lower()
-    if ending in (*PICTURE_ENDINGS, *SOUND_ENDINGS, *VIDEO_ENDINGS):
-        from sensorium.codecs.audio import read_sound_info
-        from sensorium.codecs.clips import read_video_info
-        from sensorium.codecs.vision import read_info
-
-        read = read_info if ending in PICTURE_ENDINGS else read_sound_info if ending in SOUND_ENDINGS else read_video_info
-        out.print_json(json.dumps(read(Path(name))))
+    known = name in CATALOG or name in ENTRIES or os.path.isdir(name) or is_model(Path(name))
+    path = None if known else file_of(name)
+    if path is not None:
+        out.print_json(json.dumps(_made_by(path)))
         return
     known = CATALOG.get(name)
     if known is not None and known.files:
@@ -153,6 +151,24 @@ def describe(name: Annotated[str, typer.Argument(help="A model, a family, a mode
             out.print(f"  {part:<11} {count / 1e6:8.2f}M", highlight=False)
     if folder is not None and (folder / "card.json").is_file():
         out.print_json((folder / "card.json").read_text(encoding="utf-8"))
+
+
+def _made_by(path: Path) -> dict[str, Any]:
+    """What made a picture, a sound or a video, by what its file holds."""
+    import sensorium as sn
+    from sensorium.codecs.audio import read_sound_info
+    from sensorium.codecs.clips import read_video_info
+    from sensorium.codecs.media import kind_of
+    from sensorium.codecs.vision import read_info
+
+    kind = kind_of(path)
+    if kind.modality == "image" or kind.moving:
+        return read_info(path)
+    if kind.modality == "audio" and kind.name in ("WAV", "FLAC", "OGG", "MP3"):
+        return read_sound_info(path)
+    if kind.modality in ("audio", "video"):
+        return read_video_info(path)
+    raise sn.MediaError(f"{path} is {kind}; wanted a picture, a sound, a video, a model or a family")
 
 
 def _spec(folder: Path) -> Any:

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 
-from sensorium.cli.shared import bar, err, out, value
+from sensorium.cli.shared import bar, err, out
+from sensorium.cli.words import named_in, there, value
 
 Seed = Annotated[int, typer.Option(help="Of every random choice; the same seed gives the same answer.")]
 MaxTokens = Annotated[int, typer.Option(min=1, max=8192, help="Longest text answer, in tokens.")]
@@ -66,17 +68,23 @@ def ask(
 
     wanted = tuple(want or ["text"])
     places = _places(wanted, output)
-    request = sn.Request([*_examples(shots), sn.user(*[value(word) for word in what])], want=wanted, seed=seed, steps=steps, guidance=guidance,
-                         strength=strength, mask=sn.Image(mask) if mask else None, best_of=best_of, max_tokens=max_tokens, temperature=temperature,
-                         top_k=top_k, top_p=top_p, min_p=min_p, repetition=repetition, stop=tuple(stop or ()), schema=_schema(schema), voice=voice,
-                         speed=speed, language=_language(language))
+    given = [value(word) for word in what]
+    for name in [name for word in given if word.modality == "text" for name in named_in(word.text)]:
+        err.print(f"[dim]{escape(name)} is only spoken of; to have it looked at or heard, give it as a word of its own[/]", highlight=False)
+    request = sn.Request([*_examples(shots), sn.user(*given)], want=wanted, seed=seed, steps=steps, guidance=guidance,
+                         strength=strength, mask=sn.Image(there("--mask", mask, "a picture")) if mask else None, best_of=best_of,
+                         max_tokens=max_tokens, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, repetition=repetition,
+                         stop=tuple(stop or ()), schema=_schema(schema), voice=voice, speed=speed, language=_language(language))
+    if adapter is not None:
+        there("--adapter", adapter, "the folder of an adapter", folder=True)
     model = model or (base_of(adapter) if adapter else None)
     skills = route.skills_with(model, str(adapter) if adapter else None) if model else None
     if explain_route:
         for name, way in zip(wanted, route.routes_of(request, skills), strict=True):
-            out.print(f"[b]{name}[/b]\n{way}", highlight=False)
+            notes = [f"[dim]{escape(note)}[/]" for note in way.notes]
+            out.print(f"[b]{name}[/b]\n{escape(str(way))}", *notes, sep="\n", highlight=False, soft_wrap=True)
         return
-    _show(route.stream_answer(request, skills, note=lambda text: err.print(f"[dim]{text}[/]", highlight=False)), places)
+    _show(route.stream_answer(request, skills, note=lambda text: err.print(f"[dim]{escape(text)}[/]", highlight=False, soft_wrap=True)), places)
 
 
 def _places(wanted: tuple[str, ...], output: Path | None) -> dict[str, Path]:
@@ -98,6 +106,7 @@ def _schema(path: Path | None) -> dict[str, Any] | None:
 
     if path is None:
         return None
+    there("--schema", path, "a JSON schema file")
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -113,7 +122,7 @@ def _examples(path: Path | None) -> list[Any]:
 
     if path is None:
         return []
-    source = open_source(path)
+    source = open_source(there("--shots", path, "a file of samples"))
     for note in source.notes:
         err.print(note, highlight=False, markup=False)
     return [message for index in range(len(source)) for message in turns(source[index], f"{path.name}, sample {index + 1}")]
@@ -163,20 +172,39 @@ def chat(
     [dim]echo "Name three colours" | sensorium chat[/dim]    [dim]sensorium chat --image cat.png[/dim]
     """
     import sensorium as sn
+    from sensorium.catalog import CATALOG
     from sensorium.chat import Chat
     from sensorium.named import base_of, best, open_model
 
+    shown = [_shown(path) for path in image or []]
+    if adapter is not None:
+        there("--adapter", adapter, "the folder of an adapter", folder=True)
     name = model or (base_of(adapter) if adapter else best(*(("look", "see") if image else ("think",))))
     settings = sn.Request([], max_tokens=max_tokens, seed=seed, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p,
                           repetition=repetition)
     talk = Chat(open_model(name, adapter), system=system, settings=settings)
     if save is not None and save.is_file():
         talk.load(save)
-    _converse(talk, name, save, [sn.Image(path) for path in image or []])
+    entry = CATALOG.get(name)
+    _converse(talk, name, save, shown, entry.only if entry is not None and adapter is None else None)
 
 
-def _converse(talk: Any, name: str, save: Path | None, shown: list[Any]) -> None:
-    """Lines in, answers out; what is ``shown`` goes with the first line."""
+def _shown(path: Path) -> Any:
+    """What ``--image`` names: a picture, or a film of which frames are looked at."""
+    import sensorium as sn
+    from sensorium.codecs.media import kind_of
+
+    kind = kind_of(there("--image", path, "a picture"))
+    if kind.modality not in ("image", "video", ""):
+        raise sn.MediaError(f"--image {path} is {kind}; wanted a picture or a film")
+    return sn.Video(path) if kind.modality == "video" else sn.Image(path)
+
+
+def _converse(talk: Any, name: str, save: Path | None, shown: list[Any], only: str | None) -> None:
+    """Lines in, answers out; what is ``shown`` goes with the first line, and ``only`` are the languages that the model knows."""
+    from sensorium.codecs.questions import foreign, written_in
+
+    warned = ""
     here = sys.stdin.isatty()
     if here:
         err.print(f"[dim]{name}; an empty line ends it[/]", highlight=False)
@@ -189,6 +217,10 @@ def _converse(talk: Any, name: str, save: Path | None, shown: list[Any]) -> None
             if here:
                 return
             continue
+        warning = foreign(name, only, written_in(line))
+        if warning and warning != warned:
+            warned = warning
+            err.print(f"[dim]{escape(warning)}: its answer may make no sense[/]", highlight=False, soft_wrap=True)
         try:
             before, shown = shown, []
             for delta in talk.say(*before, line):
@@ -228,6 +260,7 @@ def transcribe(
 
     if form not in captions.FORMATS:
         raise sn.ConfigError(f"--format got {form!r}, wanted one of {', '.join(captions.FORMATS)}")
+    _check_heard(recording)
     audio = sn.Audio(recording, track=track)
     chosen = sound_track(audio)
     if chosen and track is None:
@@ -254,6 +287,18 @@ def transcribe(
         err.print(f"wrote {write_file(output, text.encode())}", highlight=False)
 
 
+def _check_heard(recording: Path) -> None:
+    """Refuse by name what nothing can be heard in; what is of no known kind is tried."""
+    import sensorium as sn
+    from sensorium.codecs.media import kind_of
+
+    kind = kind_of(there("the recording", recording, "a sound or film"))
+    silent = kind.modality == "video" and not kind.sound
+    if silent or (kind.name and kind.modality not in ("audio", "video")):
+        what = f"{kind} without sound" if silent and not kind.moving else kind
+        raise sn.MediaError(f"{recording} is {what}; wanted a sound or film in which someone speaks")
+
+
 def speak(
     text: Annotated[str | None, typer.Argument(help="What to say; a text file's name, or - for standard input, is read.")] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="wav, flac, ogg or mp3.")] = Path("speech.wav"),
@@ -276,7 +321,7 @@ def speak(
         return
     if text is None:
         raise sn.ConfigError('nothing to say; give a text: sensorium speak "Good morning."')
-    words = sys.stdin.read() if text == "-" else Path(text).read_text(encoding="utf-8") if text.endswith(".txt") and Path(text).is_file() else text
+    words = sys.stdin.read() if text == "-" else _words_of(text)
     with bar() as progress:
         task = progress.add_task("speaking", total=None)
         pieces = []
@@ -285,3 +330,13 @@ def speak(
             progress.update(task, completed=len(pieces))
     whole = join(pieces)
     err.print(f"wrote {whole.save(output)} ({len(whole.source) / whole.rate_hz:.1f} s, {speaker.name})", highlight=False)
+
+
+def _words_of(text: str) -> str:
+    """A text as it is, or that of the file that it names."""
+    import sensorium as sn
+
+    given = value(text)
+    if given.modality != "text":
+        raise sn.MediaError(f"{text} is a file of {given.modality}; wanted a text, or a file that holds one")
+    return given.text

@@ -25,6 +25,7 @@ from PIL import ImageOps
 
 from sensorium.codecs.films import read_frames
 from sensorium.codecs.frames import Frames
+from sensorium.codecs.media import kind_of
 from sensorium.codecs.vision import note_options, read_info
 from sensorium.data import Arrays
 from sensorium.files import read_note, write_file
@@ -171,7 +172,7 @@ def _but_last(webp: bytes) -> bytes:
 
 def read_video_info(path: str | Path) -> dict[str, Any]:
     """What made a video, as :func:`save_video` wrote it; {} if it says nothing."""
-    if Path(path).suffix.lower() in ANIMATED:
+    if kind_of(path).name in ANIMATED.values():
         return read_info(path)
     try:
         import av

@@ -31,6 +31,7 @@ from PIL import ImageOps
 from sensorium.codecs.frames import TURNS, WHITE, Frames, read_animation
 from sensorium.codecs.pictures import MAX_BYTES, MAX_PIXELS, MAX_SIDE, on_paper, rgb
 from sensorium.codecs.vision import VisionCodec
+from sensorium.files import hint
 from sensorium.types import ConfigError, Image, MediaError, Video
 
 __all__ = ["read_frames"]
@@ -88,7 +89,7 @@ def _file(path: str | Path) -> Any:
     try:
         return open(path, "rb")
     except (OSError, ValueError) as error:
-        raise MediaError(f"{str(path)[:200]!r} cannot be read ({str(error)[:80]}); wanted a video file") from error
+        raise MediaError(f"{str(path)[:200]!r} cannot be read ({str(error)[:80]}); wanted a video file{hint(path)}") from error
 
 
 class _Packet(NamedTuple):

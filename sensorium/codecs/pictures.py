@@ -23,19 +23,17 @@ from PIL import ImageOps, TiffImagePlugin
 from sensorium.codecs.colours import to_srgb
 from sensorium.codecs.containers import avif_profile, inner_sizes, is_heic, is_jxl, is_tga, jp2_profile, png_profile, tidy_png, unread
 from sensorium.codecs.depths import eight_bits
+from sensorium.files import hint
 from sensorium.types import ConfigError, MediaError
 
 __all__ = [
-    "ENDINGS", "FORMATS", "jxl_bytes", "MAX_BYTES", "MAX_PIXELS", "MAX_SIDE", "on_paper", "open_picture", "profile_of", "read_bytes", "read_head",
+    "FORMATS", "jxl_bytes", "MAX_BYTES", "MAX_PIXELS", "MAX_SIDE", "on_paper", "open_picture", "profile_of", "read_bytes", "read_head",
     "rgb",
 ]
 
 # As Pillow names them; HEIC, JPEG XL and Targa (which has no mark) are told apart here.
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000", "ICO", "CUR", "ICNS", "QOI", "DDS")
 WANTED = ", ".join((*FORMATS, "TGA", "HEIC", "JPEG XL"))
-ENDINGS = (".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff", ".ppm", ".pgm", ".pbm",
-           ".pnm", ".pfm", ".avif", ".heic", ".heif", ".hif", ".jxl", ".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx", ".tga", ".ico", ".cur",
-           ".icns", ".qoi", ".dds")
 MAX_BYTES = 64 * 2**20
 MAX_PIXELS = 64 * 10**6
 MAX_SIDE = 32_768
@@ -110,7 +108,7 @@ def read_bytes(source: str | Path | bytes) -> tuple[str, bytes]:
         try:
             if not path.is_file():
                 what = "a folder" if path.is_dir() else "missing"
-                raise MediaError(f"{name} is {what}; wanted a picture file")
+                raise MediaError(f"{name} is {what}; wanted a picture file{hint(path)}")
             if path.stat().st_size > MAX_BYTES:
                 raise MediaError(f"{name} has {path.stat().st_size / 2**20:.0f} MB, wanted at most {MAX_BYTES // 2**20}; make it smaller")
             data = path.read_bytes()

@@ -20,6 +20,7 @@ import torch
 
 from sensorium.codecs.channels import speakers_of
 from sensorium.codecs.waves import check_rate
+from sensorium.files import hint
 from sensorium.languages import code_of
 from sensorium.types import Audio, Media, MediaError
 
@@ -151,7 +152,7 @@ def _links(file: Any) -> list[_Link]:
 def _file(path: Path) -> Any:
     try:
         if not path.is_file():
-            raise MediaError(f"{str(path)[:200]} is {'a folder' if path.is_dir() else 'missing'}; wanted a sound file")
+            raise MediaError(f"{str(path)[:200]} is {'a folder' if path.is_dir() else 'missing'}; wanted a sound file{hint(path)}")
         return open(path, "rb")
     except (OSError, ValueError) as error:
         if isinstance(error, MediaError):

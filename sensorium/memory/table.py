@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 import sensorium as sn
-from sensorium.codecs.pictures import ENDINGS
+from sensorium.codecs.media import files_of
 
 __all__ = ["Added", "Found", "Memory", "pictures_in"]
 
@@ -40,21 +40,15 @@ class Added:
 
 
 def pictures_in(folder: str | Path) -> list[Path]:
-    """Every picture file below a folder (or the file itself), sorted; hidden folders are left out.
+    """Every file below a folder that is a picture by its content (or the file itself), sorted; hidden ones are left out.
 
     Raises:
         MediaError: no such folder, or no pictures in it.
     """
-    folder = Path(folder)
-    if folder.is_file():
-        return [folder]
-    if not folder.is_dir():
-        raise sn.MediaError(f"{folder} is neither a folder nor a file; give a folder of pictures")
-    found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in ENDINGS and p.is_file()
-                   and not any(part.startswith(".") for part in p.relative_to(folder).parts))
+    found = files_of(folder, "image").found
     if not found:
-        raise sn.MediaError(f"{folder} holds no pictures; wanted files ending in {', '.join(ENDINGS)}")
-    return found
+        raise sn.MediaError(f"{folder} holds no pictures; give a folder that has some")
+    return list(found)
 
 
 class Memory:

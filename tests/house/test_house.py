@@ -20,7 +20,8 @@ _spec.loader.exec_module(build)
 FILES = sorted(p for p in PACKAGE.rglob("*.py") if p.name != "__init__.py")
 NAMES = {p: str(p.relative_to(PACKAGE).with_suffix("")) for p in FILES}
 LAZY = {("types", "codecs/vision"), ("types", "codecs/audio"), ("types", "codecs/clips")}  # Image.save and Audio.save, conveniences inside a method
-DOORS = ("data", "desk", "engine", "pauses", "hear", "speak", "chat", "constrain", "route")  # where raw values come in and go out
+DOORS = ("data", "desk", "engine", "choices", "pauses", "hear", "speak", "chat", "constrain", "film_questions",
+         "route")  # where raw values come in and go out
 OUTER = ("zoo", "corpus", "memory", "evals", "page", "demo_talk", "demo", "cli")
 
 

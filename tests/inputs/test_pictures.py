@@ -613,15 +613,13 @@ def test_masks() -> None:
 
 @pytest.mark.parametrize("ending", [".avif", ".heic", ".heif", ".jxl", ".jp2", ".tga", ".ico", ".mpo", ".jfif", ".pfm", ".qoi", ".TIF"])
 def test_named_pictures(tmp_path: Path, ending: str) -> None:
-    """A file's name that ends in .avif, .heic, .jxl, .jp2, .tga, .ico, .mpo and the like: a picture, whether it is there or not; `index` finds it."""
-    from sensorium.cli.shared import value
+    """A name that ends in .avif, .heic, .jxl, .jp2, .tga, .ico, .mpo and the like: a picture's; missing where none is, `index` looks at what is."""
+    from sensorium.cli.words import value
     from sensorium.memory.table import pictures_in
 
     path = tmp_path / f"a{ending}"
-    given = value(str(path))
-    assert isinstance(given, sn.Image)
-    with pytest.raises(MediaError, match="missing"):
-        load_image(given)
+    with pytest.raises(MediaError, match="missing; wanted a picture file"):
+        value(str(path))
     path.write_bytes(b"x")
     assert pictures_in(tmp_path) == [path]
 
