@@ -115,7 +115,7 @@ def plain(text: str) -> str:
 
 def _said(letter: str) -> bool:
     kind = unicodedata.category(letter)
-    return kind[0] in "LMNPZ" and not 0xFE00 <= ord(letter) <= 0xFE0F or kind in ("Sc", "Sm") or letter in "°^`~|©®™"
+    return kind[0] in "LMNPZ" and not 0xFE00 <= ord(letter) <= 0xFE0F or kind in ("Sc", "Sm") or letter in "°^`~|©®™℃℉№㎡㎥㎢" or "㎀" <= letter <= "㏟"
 
 
 def language(text: str) -> str:
