@@ -10,12 +10,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
-import warnings
-from collections.abc import Callable
-from functools import lru_cache
 
 from sensorium.codecs.mandarin_numbers import HAN, RULES, cardinal, digits
-from sensorium.types import ConfigError
+from sensorium.codecs.readings import read
 
 __all__ = ["cardinal", "digits", "HAN", "spoken", "syllables"]
 
@@ -32,22 +29,6 @@ def spoken(text: str) -> str:
     return text.strip()
 
 
-@lru_cache(maxsize=1)
-def _tools() -> tuple[Callable, Callable]:
-    """jieba's cut and pypinyin's reading, loaded once. jieba's own cache file in the shared temporary folder is neither read nor written."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # jieba's sources hold escapes that newer Pythons warn of
-            import jieba
-            from pypinyin import Style, lazy_pinyin
-    except ImportError as error:
-        raise ConfigError(f"Chinese is read aloud with jieba and pypinyin ({error}): pip install jieba pypinyin") from error
-    cutter = jieba.Tokenizer()
-    cutter.FREQ, cutter.total = cutter.gen_pfdict(cutter.get_dict_file())
-    cutter.initialized = True
-    return cutter.lcut, lambda words: lazy_pinyin(words, style=Style.TONE3, neutral_tone_with_five=True)
-
-
 def syllables(text: str) -> list[list[str]]:
     """Words of a run of Chinese characters, each a list of syllables in pinyin with the tone in use as a digit (5 is neutral).
 
@@ -57,12 +38,8 @@ def syllables(text: str) -> list[list[str]]:
     Raises:
         ConfigError: jieba or pypinyin is not installed.
     """
-    cut, read = _tools()
-    words = cut(text)
-    flat = [said if re.fullmatch(r"[a-zêü]+[1-5]", said) else "" for said in read(words)]
-    if len(flat) != len(text):  # a reading of more than one character: fall back to one character at a time
-        flat = [read([letter])[0] for letter in text]
-    flat = [said if re.fullmatch(r"[a-zêü]+[1-5]", said) else "" for said in flat]
+    found = read(text)
+    words, flat = found.words, list(found.syllables)
     ends = [sum(map(len, words[: i + 1])) for i in range(len(words))]
     _third_tones(flat, words, ends)
     _one_and_not(flat, text)

@@ -1,7 +1,7 @@
 """Mandarin as it is read aloud, its numbers: what is counted, dates, times, scores, money, units, telephones and formulas become characters.
 
-Each rule is a pattern and what it becomes; the order matters. A 2 is 两 before what counts (两个), 二 in a row of things (第二个, 二月, 二楼); a 1 is 幺 in
-telephone numbers and of trains.
+Each rule is a pattern and what it becomes; the order matters. A 2 is 两 before what counts (两个), 二 in a row of things (第二个, 二月, 二楼);
+a 1 is 幺 in telephone numbers and of trains.
 """
 
 from __future__ import annotations
@@ -24,25 +24,29 @@ _CODES = {"RMB": "元", "CNY": "元", "USD": "美元", "EUR": "欧元", "GBP": "
 _SCALES = {"k": 10**3, "thousand": 10**3, "m": 10**6, "mn": 10**6, "million": 10**6, "b": 10**9, "bn": 10**9, "billion": 10**9, "tn": 10**12,
            "trillion": 10**12}
 _UNITS = {
-    "m": "米", "km": "公里", "cm": "厘米", "mm": "毫米", "nm": "纳米", "μm": "微米", "dm": "分米", "g": "克", "kg": "公斤", "mg": "毫克", "μg": "微克", "t": "吨",
-    "L": "升", "l": "升", "ml": "毫升", "mL": "毫升", "°C": "摄氏度", "°F": "华氏度", "°": "度", "W": "瓦", "kW": "千瓦", "MW": "兆瓦", "GW": "吉瓦", "V": "伏",
-    "kV": "千伏", "mV": "毫伏", "mA": "毫安", "mAh": "毫安时", "Wh": "瓦时", "kWh": "千瓦时", "Hz": "赫兹", "kHz": "千赫兹", "MHz": "兆赫兹", "GHz": "吉赫兹",
-    "Pa": "帕", "kPa": "千帕", "MPa": "兆帕", "hPa": "百帕", "dB": "分贝", "J": "焦", "kJ": "千焦", "cal": "卡", "kcal": "千卡", "ha": "公顷", "ft": "英尺",
-    "lb": "磅", "oz": "盎司", "mi": "英里", "h": "小时", "min": "分钟", "s": "秒", "ms": "毫秒", "kbps": "千比特每秒", "Mbps": "兆比特每秒", "Gbps": "吉比特每秒",
-    "rpm": "转每分钟", "fps": "帧每秒", "mph": "英里每小时", "rad": "弧度", "lm": "流明", "ppm": "百万分之一",
+    "m": "米", "km": "公里", "cm": "厘米", "mm": "毫米", "nm": "纳米", "μm": "微米", "dm": "分米", "g": "克", "kg": "公斤", "mg": "毫克",
+    "μg": "微克", "t": "吨", "L": "升", "l": "升", "ml": "毫升", "mL": "毫升", "°C": "摄氏度", "°F": "华氏度", "°": "度", "W": "瓦", "kW": "千瓦",
+    "MW": "兆瓦", "GW": "吉瓦", "V": "伏", "kV": "千伏", "mV": "毫伏", "mA": "毫安", "mAh": "毫安时", "Wh": "瓦时", "kWh": "千瓦时", "Hz": "赫兹",
+    "kHz": "千赫兹", "MHz": "兆赫兹", "GHz": "吉赫兹", "Pa": "帕", "kPa": "千帕", "MPa": "兆帕", "hPa": "百帕", "dB": "分贝", "J": "焦",
+    "kJ": "千焦", "cal": "卡", "kcal": "千卡", "ha": "公顷", "ft": "英尺", "lb": "磅", "oz": "盎司", "mi": "英里", "h": "小时", "min": "分钟",
+    "s": "秒", "ms": "毫秒", "kbps": "千比特每秒", "Mbps": "兆比特每秒", "Gbps": "吉比特每秒", "rpm": "转每分钟", "fps": "帧每秒",
+    "mph": "英里每小时", "rad": "弧度", "lm": "流明", "ppm": "百万分之一",
 }
 _POWERS = {"": "", "²": "平方", "^2": "平方", "³": "立方", "^3": "立方"}
 _PER = {**_UNITS, "d": "天", "天": "天", "次": "次", "人": "人"}
 
 # What a 2 counts. Not: 号 楼 月 班 路 级 期 代, of which there is a second one, nor 两, the weight.
-_MEASURES = ("个 只 条 本 位 天 次 张 件 家 间 座 辆 把 杯 块 碗 瓶 双 层 篇 首 份 部 台 名 句 头 匹 棵 朵 颗 支 根 场 遍 种 样 周 岁 点 口 滴 段 项 排 队 批 群 桌 "
-             "道 门 斤 米 里 升 元 分 秒 倍 万 千 亿 小时 分钟 刻钟 人 艘 架 处 起 户 轮 届 晚 夜 季 对 副 幅 壶 箱 盒 包 袋 罐 串 束 枚 则 封 笔 股 类 站 集 趟 回 步 "
-             "圈 顿 亩 公里 公斤 公顷 厘米 毫米 毫升 平方 立方 大 国 岸 侧 端 方 者 地 边 百个 扇 盏 堆 笼 团 排 栋 幢 床 盘 罐 勺 碟 剂 粒 枝 缕 阵 番 声 眼 脚 拳 刀 拨 丝 "
-             "星期 礼拜 学期 学年 年(?!级)").split()
-_MEASURE = "|".join(sorted(set(_MEASURES), key=len, reverse=True))
-_SIGNS = {"+": "加", "=": "等于", "×": "乘以", "÷": "除以", "&": "和", "%": "百分号", "@": "艾特", "<": "小于", ">": "大于", "≤": "小于等于", "≥": "大于等于",
-          "≦": "小于等于", "≧": "大于等于", "≠": "不等于", "≈": "约等于", "±": "正负", "√": "根号", "∞": "无穷大", "π": "派", "°": "度", "~": "到", "#": "井号",
-          "*": "", "_": " ", "`": "", "|": "，", "^": "", "\\": "", "−": "减"}
+_MEASURES = ("个只条本位天次张件家间座辆把杯块碗瓶双层篇首份部台名句头匹棵朵颗支根场遍种样周岁点口滴段项排队批群桌道门斤米里升元分秒倍"
+             "万千亿人艘架处起户轮届晚夜季对副幅壶箱盒包袋罐串束枚则封笔股类站集趟回步圈顿亩大国岸侧端方者地边扇盏堆笼团栋幢床盘勺碟剂"
+             "粒枝缕阵番声眼脚拳刀拨丝")
+_LONG_MEASURES = ("小时", "分钟", "刻钟", "公里", "公斤", "公顷", "厘米", "毫米", "毫升", "平方", "立方", "百个", "星期", "礼拜", "学期",
+                  "学年", "年(?!级)")
+_MEASURE = "|".join([*_LONG_MEASURES, f"[{_MEASURES}]"])
+_SIGNS = {
+    "+": "加", "=": "等于", "×": "乘以", "÷": "除以", "&": "和", "%": "百分号", "@": "艾特", "<": "小于", ">": "大于", "≤": "小于等于",
+    "≥": "大于等于", "≦": "小于等于", "≧": "大于等于", "≠": "不等于", "≈": "约等于", "±": "正负", "√": "根号", "∞": "无穷大", "π": "派",
+    "°": "度", "~": "到", "#": "井号", "*": "", "_": " ", "`": "", "|": "，", "^": "", "\\": "", "−": "减",
+}
 _SUPERS = "⁰¹²³⁴⁵⁶⁷⁸⁹⁻"
 _WON = r"(?:战胜|击败|大胜|取胜|获胜|胜|力克|负于|不敌|落后|领先|逆转|战平|险胜|完胜|惜败|的?比分|的?比例)"
 _IN_LINKS = {".": "点", "/": "斜杠", "-": "杠", "_": "下划线", "@": "艾特", ":": "冒号"}
@@ -120,8 +124,12 @@ def _time(match: re.Match) -> str:
     hour, minute = int(match[1]), int(match[2])
     said = "两点" if hour == 2 else f"{cardinal(hour)}点"
     if match[3]:
-        return f"{said}{'零' if minute < 10 else ''}{cardinal(minute) if minute else ''}分{'零' if int(match[3]) < 10 else ''}{cardinal(int(match[3]))}秒"
-    return said + (f"零{cardinal(minute)}分" if 0 < minute < 10 else f"{cardinal(minute)}分" if minute else "整")
+        return f"{said}{_two_digits(minute)}分{_two_digits(int(match[3]))}秒"
+    return said + (f"{_two_digits(minute)}分" if minute else "整")
+
+
+def _two_digits(number: int) -> str:
+    return "零" + cardinal(number) * bool(number) if number < 10 else cardinal(number)
 
 
 def _unit(match: re.Match) -> str:
@@ -152,7 +160,8 @@ _TERM = r"(?:\d+(?:\.\d+)?[a-z]?|[A-Za-z])[²³]?"
 _MINUS = {"-": "减", "−": "减", "–": "减", "/": "除以", "*": "乘以"}
 
 NAMES: list[tuple[str, str | Callable[[re.Match], str]]] = [
-    (r"(?:https?://|www\.)[\w.~/-]*[\w/]|[\w.+-]+@[\w-]+(?:\.[A-Za-z]\w+)+|\b[a-z][\w-]*(?:\.[\w-]+)*\.(?:com|org|net|cn|io|ai|edu|gov)\b(?:/[\w./-]*\w)?",
+    (r"(?:https?://|www\.)[\w.~/-]*[\w/]|[\w.+-]+@[\w-]+(?:\.[A-Za-z]\w+)+|"
+     r"(?<![A-Za-z])[a-z][a-z\d-]*(?:\.[a-z\d-]+)*\.(?:com|org|net|cn|io|ai|edu|gov)(?![A-Za-z])(?:/[A-Za-z\d./_-]*[A-Za-z\d])?",
      _link),
     (r"(?<![A-Za-z])[Nn]o\.\s?(\d+)", r"第\1"), (r"(?<![A-Za-z])C#", "C sharp"), (r"(?<!\d)24/7(?!\d)", "全天候"),
     (rf"第\s?({_NUMBER})\s?(?:{_TO}第?({_NUMBER})\s?)?", lambda m: "第" + _in_row(m[1]) + (f"到{_in_row(m[2])}" if m[2] else "")),
@@ -161,10 +170,12 @@ NAMES: list[tuple[str, str | Callable[[re.Match], str]]] = [
      lambda m: (("加" if m[1] else "") + "八六" if "86" in m[0][:4] and m[0] != m[2] else "") + _called(m[2])),
     (r"(?<![\d.])(?:\(0\d{2,3}\)|0\d{2,3}[- ]|[48]00[- ]\d{3}[- ])[- ]?\d{4,8}(?!\d)", lambda m: _called(m[0])),
     (r"(?<![\d.])[48]00\d{7}(?!\d)", lambda m: _called(m[0])),
-    (r"((?:拨打|致电|拨|电话|热线|火警|匪警|报警|急救|客服)(?:号码)?[是为:：]?\s?)(\d{3,8})(?![\d.,%分元块个次人秒天年万亿台部件条])", lambda m: m[1] + _called(m[2])),
+    (r"((?:拨打|致电|拨|电话|热线|火警|匪警|报警|急救|客服)(?:号码)?[是为:：]?\s?)(\d{3,8})(?![\d.,%分元块个次人秒天年万亿台部件条])",
+     lambda m: m[1] + _called(m[2])),
     (r"(打)(1(?:10|19|20|22|2306|2315|2345)|9\d{4}|100\d\d)(?![\d.,分元块个次])", lambda m: m[1] + _called(m[2])),
     (r"(?<!\d)(\d{3,6})(?=热线|客服|报警电话|急救电话)", lambda m: _called(m[1])),
-    (r"((?:房间|邮编|邮政编码|QQ号?|密码|验证码|学号|工号|编号|身份证号?|卡号|账号|尾号|单号|门牌)(?:码)?[是为:：]?\s?)(\d{3,})", lambda m: m[1] + digits(m[2])),
+    (r"((?:房间|邮编|邮政编码|QQ号?|密码|验证码|学号|工号|编号|身份证号?|卡号|账号|尾号|单号|门牌)(?:码)?[是为:：]?\s?)(\d{3,})",
+     lambda m: m[1] + digits(m[2])),
     (r"(?<![\d.])(\d{3,4})(?=号?房间|室|教室|号房|病房)", lambda m: digits(m[1])),
     (r"(?<![A-Za-z\d])([GDCZTKY])(\d{1,4})(?=次)", lambda m: m[1] + _called(m[2])),
     (rf"([{HAN}][A-Z])·?([A-Z\d]{{5,6}})(?![A-Za-z\d])", lambda m: m[1] + re.sub(r"\d", lambda d: digits(d[0]), m[2])),

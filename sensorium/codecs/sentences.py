@@ -115,7 +115,9 @@ def plain(text: str) -> str:
 
 def _said(letter: str) -> bool:
     kind = unicodedata.category(letter)
-    return kind[0] in "LMNPZ" and not 0xFE00 <= ord(letter) <= 0xFE0F or kind in ("Sc", "Sm") or letter in "°^`~|©®™℃℉№㎡㎥㎢" or "㎀" <= letter <= "㏟"
+    if kind[0] in "LMNPZ":
+        return not 0xFE00 <= ord(letter) <= 0xFE0F
+    return kind in ("Sc", "Sm") or letter in "°^`~|©®™℃℉№" or "㎀" <= letter <= "㏟"  # the last are units in one character, such as ㎡
 
 
 def language(text: str) -> str:
