@@ -27,8 +27,10 @@ _SIGNS = {
     "√": " the square root of ", "∛": " the cube root of ", "∞": " infinity ", "π": " pi ", "°": " degrees ", "§": " section ", "©": "", "®": "",
     "™": "", "→": ", ", "_": " ", "~": " about ", "^": " to the power of ", "#": " number ", "\\": " ", "|": ", ", "*": " ", "`": " ", "−": " minus ",
 }
+_ROUND = {1: "tens", 2: "hundreds", 3: "thousands", 6: "millions"}
 _SUPERS = "⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ⁿ"
-_PER = {"s": "second", "sec": "second", "min": "minute", "h": "hour", **{name: name for name in ("hour", "day", "week", "month", "year", "person")}}
+_PER = {"s": "second", "sec": "second", "min": "minute", "h": "hour", "hr": "hour", "yr": "year", "mo": "month", "wk": "week",
+        **{name: name for name in ("hour", "day", "week", "month", "year", "person")}}
 _TERM = r"(?:\d+(?:\.\d+)?[a-z]?[²³]?|\b[A-Za-z][²³]?)"
 _OPERATORS = {"-": " minus ", "−": " minus ", "/": " divided by ", "*": " times "}
 
@@ -74,6 +76,8 @@ _MATHS: list[Rule] = [
     (rf"(?<![\w/.-]){_TERM}(?:\s?[-−+*/×÷]\s?{_TERM})*\s?=\s?{_TERM}(?:\s?[-−+*/×÷]\s?{_TERM})*(?![\w/])", _sum),
     (r"(?<=\d)\s?\*\s?(?=\d)", " times "),
     (r"\b(\d+(?:\.\d+)?)(?:e|E(?=[+-])|(?<=\.\d)E)([+-]?\d{1,3})\b", lambda m: f"{decimal(m[1])} times ten to the power of {cardinal(int(m[2]))}"),
+    (r"(\d\.\d+)/(\d+)\b", lambda m: f"{m[1]} out of {m[2]}"),
+    (r"\bT-(?=\d)", "T minus "), (r"\b1(0|00|,?000|,?000,?000)s\b(?= of\b)", lambda m: _ROUND[m[1].count("0")]),
     (r"\b(\d+)x\b(?!\s?[=+*/^<>≤≥-])", r"\1 times"),
 ]
 _POWERS: list[Rule] = [(r"(?<=[\w)])\s?\^\s?(?:\(?[-−]?\d+\)?|[a-z]\b)", _power), (f"[{_SUPERS}]+", _power)]
@@ -85,8 +89,9 @@ _LATER: list[Rule] = [
     *_POWERS,
     *DATES["years"],
     (rf"\b({NUMBER})(?:st|nd|rd|th)\b", lambda m: ordinal(int(m[1].replace(",", "")))),
+    *DATES["bare years"][:1],
     (r"(?<![\w.,-])\d+(?:\s?[–-]\s?\d+)+\b(?![.,]\d)", _range),
-    *DATES["bare years"],
+    *DATES["bare years"][1:],
     (r"\b(\d)/(\d)(?= time\b)", lambda m: f"{cardinal(int(m[1]))} {cardinal(int(m[2]))}"),
     (r"(?<![/\d.])(\d+)[ -](\d{1,2})/(\d{1,3})\b(?!/)", _mixed),
     (r"\b(\d{1,3})/(\d{1,4})\b(?!/)", lambda m: fraction(int(m[1]), int(m[2]))),
@@ -96,6 +101,7 @@ _LATER: list[Rule] = [
     (r"(?<=\d)(?=[A-Za-z])|(?<=[A-Za-z])(?=\d)", " "),
     (NUMBER, _plain),
     (rf"(?<=[a-z])/({'|'.join(_PER)})\b", lambda m: f" per {_PER[m[1]]}"),
+    (r"\b((?:dollar|euro|pound|cent|rupee|franc)s?|yen|yuan|won)/(?=[A-Za-z])", r"\1 per "),
     (r"(?<=[A-Z])/(?=[A-Z])", " "),
     (r"(?<=[A-Za-z])/(?=[A-Za-z])", " or "),
     (r"(?<=[a-z] )A(?= [a-z])", "eh"),

@@ -17,8 +17,8 @@ MONTHS = "|".join(_NAMES)
 _ANY = "|".join([*_NAMES, "Sept", *(name[:3] for name in _NAMES)])
 _YEAR = r"1\d\d\d|20\d\d"
 _CENTURY = 69  # two digits from here on are of the twentieth century, as POSIX reads them
-_YEAR_BEFORE = (r"(?:in|since|of|by|until|till|before|after|from|to|year|around|circa|established|FY|early|late|mid|summer|autumn|fall|winter|spring|"
-                + MONTHS + r"|(?:st|nd|rd|th),?|\d,)")
+_YEAR_BEFORE = (r"(?:in|since|of|by|until|till|before|after|from|to|year|around|circa|established|FY|AD|early|late|mid|summer|autumn|fall|winter|"
+                "spring|" + MONTHS + r"|(?:st|nd|rd|th),?|\d,)")
 
 
 def stop(match: re.Match) -> str:
@@ -129,6 +129,8 @@ DATES: dict[str, list[tuple[str, str | Callable[[re.Match], str]]]] = {
         (rf"\b({MONTHS}) (\d{{1,2}})\b(?!:)", lambda m: f"{m[1]} {ordinal(int(m[2]))}"),
     ],
     "bare years": [
+        (r"\b(1\d|20)(\d\d)[–-](\d\d)\b(?![–-])",
+         lambda m: f"{year(int(m[1] + m[2]))} to {_minute(int(m[3]))}" if int(m[2]) < int(m[3]) else m[0]),
         (rf"(?i:(?<=\b)({_YEAR_BEFORE} ?))\b({_YEAR})\b(?![,.]?\d)", lambda m: m[1] + year(int(m[2]))),
         (r"\bFY(?=20\d\d\b)", "FY "),
         (r"\b(1[1-9]\d\d|20\d\d)\b(?![,.]?\d)(?! (?:[a-z]|percent))(?! ?%)", lambda m: year(int(m[1]))),

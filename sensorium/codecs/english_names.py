@@ -126,7 +126,7 @@ NAMES: list[tuple[str, str | Callable[[re.Match], str]]] = [
     # Roman numerals
     (rf"\b((?:{_COUNTED}) )I\b(?!'|{_PRONOUN})", r"\1one"), (r"\b(type )I(?= (?:error|diabetes|collagen))", r"\1one"),
     (rf"\b((?:{_COUNTED}|(?i:type|phase|stage|chapter|volume|part|act|scene|class)) )((?!I\b){ROMAN})\b", _counted),
-    (rf"\b({_RULERS}) ((?!X\b){_LOW_ROMAN}|(?<!Malcolm )X)\b(?!'|{_PRONOUN}|\.\s?[A-Z])", _ruler),
+    (rf"\b({_RULERS}) ((?!X\b){_LOW_ROMAN}|(?<!Malcolm )X)\b(?!'|(?<=\bI){_PRONOUN}|\.\s?[A-Z])", _ruler),
     (rf"\b({_LOW_ROMAN})(?=(?:th|st|nd|rd)? (?:century|dynasty|Dynasty|Olympi)|e siècle)(?:th|st|nd|rd)?", lambda m: ordinal(roman(m[1]))),
     (rf"\b([A-Z][a-z]+ )((?=[XVI]{{2}}){_LOW_ROMAN})\b(?!(?<=IV|VI|XX) [a-z])(?!(?<=XXX))", _counted),
 ]

@@ -36,9 +36,9 @@ _POWERS = {"": "", "²": "平方", "^2": "平方", "³": "立方", "^3": "立方
 _PER = {**_UNITS, "d": "天", "天": "天", "次": "次", "人": "人"}
 
 # What a 2 counts. Not: 号 楼 月 班 路 级 期 代, of which there is a second one, nor 两, the weight.
-_MEASURES = ("个只条本位天次张件家间座辆把杯块碗瓶双层篇首份部台名句头匹棵朵颗支根场遍种样周岁点口滴段项排队批群桌道门斤米里升元分秒倍"
-             "万千亿人艘架处起户轮届晚夜季对副幅壶箱盒包袋罐串束枚则封笔股类站集趟回步圈顿亩大国岸侧端方者地边扇盏堆笼团栋幢床盘勺碟剂"
-             "粒枝缕阵番声眼脚拳刀拨丝")
+_MEASURES = ("套款卷册页行章课节例顶宗桩员伙帮挂捆片具尊胎窝尾个只条本位天次张件家间座辆把杯块碗瓶双层篇首份部台名句头匹棵朵颗支根场遍种样"
+             "周岁点口滴段项排队批群桌道门斤米里升元分秒倍万千亿人艘架处起户轮届晚夜季对副幅壶箱盒包袋罐串束枚则封笔股类站集趟回步圈顿亩大"
+             "国岸侧端方者地边扇盏堆笼团栋幢床盘勺碟剂粒枝缕阵番声眼脚拳刀拨丝")
 _LONG_MEASURES = ("小时", "分钟", "刻钟", "公里", "公斤", "公顷", "厘米", "毫米", "毫升", "平方", "立方", "百个", "星期", "礼拜", "学期",
                   "学年", "年(?!级)")
 _MEASURE = "|".join([*_LONG_MEASURES, f"[{_MEASURES}]"])
@@ -134,7 +134,8 @@ def _two_digits(number: int) -> str:
 
 def _unit(match: re.Match) -> str:
     name, power, per, per_power = match.groups()[1:]
-    said = _counted(match[1]) + _POWERS[power or ""] + _UNITS[name]
+    amount = match[1].rstrip("万亿")
+    said = _counted(amount) + match[1].removeprefix(amount) + _POWERS[power or ""] + _UNITS[name]
     if not per:
         return said
     return f"{said}每{_PER[per]}平方" if per == "s" and per_power else f"{said}每{_POWERS[per_power or '']}{_PER[per]}"
@@ -196,6 +197,7 @@ DATES: list[tuple[str, str | Callable[[re.Match], str]]] = [
     (r"(?<!\d)(\d{4})([-/.])(\d{1,2})\2(\d{1,2})(?!\d)(?:T(?=\d))?", _date),
     (rf"(?<!\d)([12]\d{{3}})年?{_TO}([12]\d{{3}})(?=年|学年|赛季|财年)", lambda m: f"{digits(m[1])}到{digits(m[2])}"),
     (r"(?<!\d)([1-9]\d?00)年(?=历史|前|多|的历史|以)", lambda m: cardinal(int(m[1])) + "年"),
+    (r"(?<=[约近达有过续了])([1-9]\d?00)(?=年)", lambda m: cardinal(int(m[1]))),
     (r"(?<!\d)([12]\d{3})(?=年|学年|赛季|财年|级|届|款)", lambda m: digits(m[1])),
     (r"(?<![\d.])([6-9][1-9])(?=年(?!前|后|来|间|历史|的|多|里|内|时间|以来|之|了))", lambda m: digits(m[1])),
     (r"(?<![\d.])([0-9][05])(?=后(?!的?\d|面|来|天|年|方|期|续))", lambda m: digits(m[1])),
@@ -227,7 +229,7 @@ MEASURED: list[tuple[str, str | Callable[[re.Match], str]]] = [
     (r"(?<![\d/])(\d{1,4})/(\d{1,4})(?![\d/])", lambda m: f"{cardinal(int(m[2]))}分之{cardinal(int(m[1]))}"),
     (rf"(?<![A-Za-z\d.-])({_NUMBER}){_TO}(?={_NUMBER}(?![\d-]))", r"\1到"),
     (r"(?<![A-Za-z\d.之])-(?=\d)", "负"),
-    (rf"(?<![A-Za-z\d.])({_NUMBER})\s?{_UNIT}", _unit),
+    (rf"(?<![A-Za-z\d.])({_NUMBER}[万亿]?)\s?{_UNIT}", _unit),
     (rf"((?<![A-Za-z])[A-Za-z]|\d+(?:\.\d+)?)([{_SUPERS}]+|\^\(?[-−]?\d+\)?)", _power),
     (r"(?<![A-Za-z\d.])(\d+(?:\.\d+)?)k(?![A-Za-z])", lambda m: _scaled(m[1], "k")), (r"(\d)w(?![A-Za-z])", r"\1万"),
     (rf"(\d)\+(?={_MEASURE}|年|月)", r"\1多"),

@@ -107,7 +107,7 @@ def _alone(text: str, place: int, before: str, after: str, tools: _Tools) -> str
 
 def _particle(letter: str, before: str, after: str, tags: dict[str, str]) -> str:
     """得 and 地 between two words: neutral after what they describe; 我得去 is dei3, 得病 de2, 这块地 di4."""
-    kinds = tags.get(before, "")[:1], tags.get(after, "")[:1]
+    kinds = (tags.get(before) or tags.get(before[-1:], ""))[:1], (tags.get(after) or tags.get(after[:1], ""))[:1]
     if letter == "地":
         described = kinds[0] in set("adzibl") or before[-1:] in ("然", "般") or len(before) > 1 and before[0] == before[1]
         return "de5" if len(before) > 1 and described and kinds[1] in set("vdpa") else "di4"
