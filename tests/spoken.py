@@ -1,9 +1,9 @@
 """Written cases with their spoken forms (spoken_cases.tsv): what tests and the bench beside libraries of text normalization count.
 
 Each row: language (en-us, en-gb, zh; pinyin: the syllables of Chinese characters), kind, what is written, and what may be said, "|" between
-forms that conventions allow. The forms were written from the conventions (US English as The Chicago Manual of Style reads numbers aloud, with or
-without "and"; 普通话: 两 before counting words, 幺 in telephone numbers, years digit by digit), before any program was asked. Every third row is held
-out: rules are not mended by looking at it.
+forms that conventions allow. The forms were written from the conventions (US English, with or without "and"; 普通话: 两 before counting words, 幺 in
+telephone numbers, years digit by digit) before any program was asked. Every third row was held out while the rules were written; the rows of
+the kind "sentences" came last, and what they showed was mended after they had been counted.
 """
 
 from __future__ import annotations

@@ -60,6 +60,10 @@ def _mixed(match: re.Match) -> str:
     return f"{cardinal(int(match[1]))} and {'a half' if part == 'one half' else part}"
 
 
+def _goes_on(match: re.Match) -> bool:
+    return match.string[match.end(): match.end() + 1].isalpha()
+
+
 def _plain(match: re.Match) -> str:
     text = match[0]
     if "," not in text and (len(text) > 7 and text[-3:] != "000" or len(text) > 1 and text[0] == "0"):
@@ -95,7 +99,7 @@ _LATER: list[Rule] = [
     (r"\b(\d)/(\d)(?= time\b)", lambda m: f"{cardinal(int(m[1]))} {cardinal(int(m[2]))}"),
     (r"(?<![/\d.])(\d+)[ -](\d{1,2})/(\d{1,3})\b(?!/)", _mixed),
     (r"\b(\d{1,3})/(\d{1,4})\b(?!/)", lambda m: fraction(int(m[1]), int(m[2]))),
-    (r"(?<![\w.])\d+(?:\.\d+){2,}", lambda m: " point ".join(cardinal(int(part)) for part in m[0].split("."))),
+    (r"(?<![\w.])\d+(?:\.\d+){2,}", lambda m: " point ".join(cardinal(int(part)) for part in m[0].split(".")) + " " * _goes_on(m)),
     (r"\b(\d+):(\d+)\b", r"\1 to \2"),
     (rf"(?<![\w.])(?:{NUMBER})?\.\d+\b", lambda m: decimal(m[0])),
     (r"(?<=\d)(?=[A-Za-z])|(?<=[A-Za-z])(?=\d)", " "),

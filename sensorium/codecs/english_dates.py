@@ -17,8 +17,8 @@ MONTHS = "|".join(_NAMES)
 _ANY = "|".join([*_NAMES, "Sept", *(name[:3] for name in _NAMES)])
 _YEAR = r"1\d\d\d|20\d\d"
 _CENTURY = 69  # two digits from here on are of the twentieth century, as POSIX reads them
-_YEAR_BEFORE = (r"(?:in|since|of|by|until|till|before|after|from|to|year|around|circa|established|FY|AD|early|late|mid|summer|autumn|fall|winter|"
-                "spring|" + MONTHS + r"|(?:st|nd|rd|th),?|\d,)")
+_YEAR_BEFORE = (r"(?:in|since|of|by|until|till|before|after|from|to|year|around|circa|established|FY|AD|Q[1-4]|early|late|mid|summer|autumn|fall|"
+                "winter|spring|" + MONTHS + r"|(?:st|nd|rd|th),?|\d,)")
 
 
 def stop(match: re.Match) -> str:
@@ -79,10 +79,24 @@ def _minute(minute: int) -> str:
     return f"oh {cardinal(minute)}" if minute < 10 else cardinal(minute)
 
 
+def _several(number: int) -> str:
+    """18 -> "eighteens", 6 -> "sixes", 20 -> "twenties"."""
+    said = cardinal(number)
+    return said[:-1] + "ies" if said.endswith("y") else said + ("es" if said.endswith("x") else "s")
+
+
 def _tens(text: str) -> str:
     return cardinal(int(text))[:-1] + "ies"
 
 
+def _hundreds(hour: str, minute: str) -> str:
+    """Military time: "0800" -> "zero eight hundred"."""
+    return ("zero " if hour[0] == "0" else "") + f"{cardinal(int(hour))} {'hundred' if minute == '00' else _minute(int(minute))}"
+
+
+_BOOKS = ("Genesis|Exodus|Leviticus|Numbers|Deuteronomy|Joshua|Judges|Ruth|Samuel|Kings|Chronicles|Job|Psalms?|Proverbs|Ecclesiastes|Isaiah|Jeremiah|"
+          "Ezekiel|Daniel|Hosea|Joel|Amos|Micah|Matthew|Mark|Luke|John|Acts|Romans|Corinthians|Galatians|Ephesians|Philippians|Colossians|"
+          "Thessalonians|Timothy|Titus|Hebrews|James|Peter|Jude|Revelation|Quran")
 _HALF = r"([AaPp])\.?[Mm]\b\.?"
 _SLASHED = r"(?<![\w/.-])(\d{1,2})([/-])(\d{1,2})\2(\d{4}|\d\d)(?![\w/]|-\d|\.\d)"
 
@@ -113,6 +127,10 @@ DATES: dict[str, list[tuple[str, str | Callable[[re.Match], str]]]] = {
         (rf"\b({_ANY})\.?\s?[–-]\s?({_ANY})\b\.?", lambda m: f"{_SHORT[m[1][:3]]} to {_SHORT[m[2][:3]]}"),
         (rf"\b({'|'.join(_DAYS)})\.?\s?[–-]\s?({'|'.join(_DAYS)})\b\.?", lambda m: f"{_DAYS[m[1]]} to {_DAYS[m[2]]}"),
         (rf"\b({'|'.join(_DAYS)})\.?(?=,? (?:{_ANY}|\d))", lambda m: _DAYS[m[1]]),
+        (rf"\b((?:on|by|until|from|this|next|last|every) )({'|'.join(_DAYS)})\.", lambda m: m[1] + _DAYS[m[2]] + stop(m)),
+        (rf"(?<=\d)\s?–\s?(?=(?:{_ANY})\b)", " to "),
+        (rf"\b({_BOOKS}) (\d+):(\d+)\b", r"\1 \2 \3"),
+        (r"\b([01]\d|2[0-3])([0-5]\d) (?=hours\b|hrs\b)", lambda m: _hundreds(m[1], m[2]) + " "),
         (rf"\b({MONTHS}) (\d{{1,2}})(?:st|nd|rd|th)?\s?[–-]\s?(\d{{1,2}})(?:st|nd|rd|th)?\b(?![:\d])",
          lambda m: f"{m[1]} {ordinal(int(m[2]))} to {ordinal(int(m[3]))}"),
         (r"(?i)((?:ratio|odds|score|scale|aspect)s?(?: \w+)? )(\d+):(\d+)\b", r"\1\2 to \3"),
@@ -126,11 +144,14 @@ DATES: dict[str, list[tuple[str, str | Callable[[re.Match], str]]]] = {
         (r"(?<!\w)'(\d0)s\b", lambda m: _tens(m[1])),
         (r"(?i)\b((?:the|his|her|my|our|your|their|early|late|mid)[ -])([2-9]0)s\b", lambda m: m[1] + _tens(m[2])),
         (r"(?<!\w)'(\d\d)\b(?!')", lambda m: _minute(int(m[1]))),
+        (r"(?<![\w.,])(?<!takes )(?<!took )(?<!every )(?<!within )(?<!after )(?<!for )(?<!in )(\d{1,3})s\b", lambda m: _several(int(m[1]))),
         (rf"\b({MONTHS}) (\d{{1,2}})\b(?!:)", lambda m: f"{m[1]} {ordinal(int(m[2]))}"),
     ],
     "bare years": [
         (r"\b(1\d|20)(\d\d)[–-](\d\d)\b(?![–-])",
          lambda m: f"{year(int(m[1] + m[2]))} to {_minute(int(m[3]))}" if int(m[2]) < int(m[3]) else m[0]),
+        (r"\b((?:the|a|its|our|his|her|their|this) )(19\d\d|20(?!00)\d\d)(?= [a-z]+\b)(?! (?:[a-z]+s|people|men|women|children)\b)",
+         lambda m: m[1] + year(int(m[2]))),
         (rf"(?i:(?<=\b)({_YEAR_BEFORE} ?))\b({_YEAR})\b(?![,.]?\d)", lambda m: m[1] + year(int(m[2]))),
         (r"\bFY(?=20\d\d\b)", "FY "),
         (r"\b(1[1-9]\d\d|20\d\d)\b(?![,.]?\d)(?! (?:[a-z]|percent))(?! ?%)", lambda m: year(int(m[1]))),

@@ -55,7 +55,7 @@ def _either(names: dict[str, object]) -> str:
 _AMOUNT = rf"(?:{NUMBER}(?:\.\d+)?|\.\d+)"
 _SIGN = rf"(?:\b({_either(_COUNTRIES)}))?([{''.join(_MONEY)}])"
 _SCALE = rf"(?:\s?(hundred|thousand|million|billion|trillion|(?i:{_either(_SCALES)}))(?![\w&]|-[a-zA-Z]))?"
-UNIT = rf"(?:{_either(_BASE)})(?:[²³]|\^[23])?(?:/(?:{_either(_PER)})(?:[²³]|\^[23])?)?(?![\w°²])"
+UNIT = rf"(?:{_either(_BASE)})(?:[²³]|\^[23])?(?:/(?:{_either(_PER)})(?:[²³]|\^[23])?)?(?![\w°²]|'s)"
 _UNIT_PARTS = re.compile(rf"({_either(_BASE)})([²³]|\^[23]|)(?:/({_either(_PER)})([²³]|\^[23]|))?")
 _NO_NOUN = r"(?:and|or|to|per|a|an|for|in|at|on|from|each|every|more|less|is|was|as|of|if|when|by|with|off|but|than|over|under)\b"
 

@@ -165,6 +165,7 @@ NAMES: list[tuple[str, str | Callable[[re.Match], str]]] = [
      r"(?<![A-Za-z])[a-z][a-z\d-]*(?:\.[a-z\d-]+)*\.(?:com|org|net|cn|io|ai|edu|gov)(?![A-Za-z])(?:/[A-Za-z\d./_-]*[A-Za-z\d])?",
      _link),
     (r"(?<![A-Za-z])[Nn]o\.\s?(\d+)", r"第\1"), (r"(?<![A-Za-z])C#", "C sharp"), (r"(?<!\d)24/7(?!\d)", "全天候"),
+    (r"(?<!\d)7-11(?=便利|店)", "七十一"),
     (rf"第\s?({_NUMBER})\s?(?:{_TO}第?({_NUMBER})\s?)?", lambda m: "第" + _in_row(m[1]) + (f"到{_in_row(m[2])}" if m[2] else "")),
     # telephones, plates, trains, aircraft, what is known by its digits
     (r"(?<!\d)(?:(\+?)86[- ]?)?(1[3-9]\d[- ]?\d{4}[- ]?\d{4})(?!\d)",
@@ -174,7 +175,8 @@ NAMES: list[tuple[str, str | Callable[[re.Match], str]]] = [
     (r"((?:拨打|致电|拨|电话|热线|火警|匪警|报警|急救|客服)(?:号码)?[是为:：]?\s?)(\d{3,8})(?![\d.,%分元块个次人秒天年万亿台部件条])",
      lambda m: m[1] + _called(m[2])),
     (r"(打)(1(?:10|19|20|22|2306|2315|2345)|9\d{4}|100\d\d)(?![\d.,分元块个次])", lambda m: m[1] + _called(m[2])),
-    (r"(?<!\d)(\d{3,6})(?=热线|客服|报警电话|急救电话)", lambda m: _called(m[1])),
+    (r"(?<!\d)(\d{3,6})(?=热线|客服|报警电话|急救电话|网站|平台|购票)",
+     lambda m: _called(m[1])),
     (r"((?:房间|邮编|邮政编码|QQ号?|密码|验证码|学号|工号|编号|身份证号?|卡号|账号|尾号|单号|门牌)(?:码)?[是为:：]?\s?)(\d{3,})",
      lambda m: m[1] + digits(m[2])),
     (r"(?<![\d.])(\d{3,4})(?=号?房间|室|教室|号房|病房)", lambda m: digits(m[1])),
@@ -241,6 +243,6 @@ RULES: list[tuple[str, str | Callable[[re.Match], str]]] = [
     (rf"(?<![A-Za-z\d.,])2(?=(?!分之)(?:{_MEASURE}))", "两"),
     (r"\d+(?:\.\d+){2,}", lambda m: "点".join(cardinal(int(part)) for part in m[0].split("."))),
     (_NUMBER, lambda m: value(m[0])),
-    (r"(?<=[A-Z])/(?=[A-Z])", " "), (rf"(?<=[{HAN}])/(?=[{HAN}])", "或"),
+    (rf"(?<=[元块角分克斤升米次])/(?={_MEASURE}|月|日|号)", "每"), (r"(?<=[A-Z])/(?=[A-Z])", " "), (rf"(?<=[{HAN}])/(?=[{HAN}])", "或"),
     (f"[{re.escape(''.join(_SIGNS))}]", lambda m: _SIGNS[m[0]]),
 ]
