@@ -3,6 +3,7 @@
     WORDS     words that pypinyin's dictionary lacks or has otherwise than 现代汉语词典
     ALONE     the commonest sound of a character alone, where pypinyin's first one is another: counted in the development part of
               CPP (Park and Lee, "g2pM", Interspeech 2020, sentences with one labelled character), kept where it won by two or more
+              (but for 藏, 薄, 钻 and 扒, whose daily sound is not that of the encyclopedia the sentences come from)
     BESIDE    patterns around a character and the sound it takes there
     SURNAMES  characters that sound otherwise as a surname
 """
