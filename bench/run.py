@@ -20,6 +20,7 @@ import torch
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent / "recipes"), str(HERE)]
 from drawing import DRAWING  # noqa: E402
+from spoken import SPOKEN  # noqa: E402
 from talk import TALK, in_turns, seconds  # noqa: E402
 
 
@@ -129,7 +130,7 @@ def _gradient_difference() -> float:
     return worst
 
 
-BENCHES = {"clip_images": clip_images, "train_nano": train_nano, "contrastive": contrastive, **TALK, **DRAWING}
+BENCHES = {"clip_images": clip_images, "train_nano": train_nano, "contrastive": contrastive, **TALK, **DRAWING, **SPOKEN}
 
 
 def main() -> None:

@@ -133,7 +133,7 @@ class Speaker:
             said = plain(sentence)
             tongue = language(said)
             voice = chosen or self.voice(self._engine.defaults[tongue])
-            words = mandarin.spoken(said) if tongue == "zh" else english.spoken(said)
+            words = mandarin.spoken(said) if tongue == "zh" else english.spoken(said, "en-gb" if voice.language == "en-gb" else "en-us")
             for clause in clauses(words, LONG, lambda part, voice=voice: self._engine.measure(part, voice), FIRST if first else None):
                 wave = self._engine.say(clause, voice, speed) if self._engine.measure(clause, voice) else torch.zeros(0)
                 wave = _settle(wave, self.rate_hz, _pause_s(clause) / speed)

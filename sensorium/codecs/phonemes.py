@@ -34,6 +34,10 @@ _ENGLISH = {
     "en-gb": [*_BOTH, ("e^ə", "ɛː"), ("i^ə", "ɪə"), ("iə", "ɪə"), ("ə^ʊ", "Q"), ("ɚ", "ə"), ("o", "ɔ"), ("ɾ", "T"), ("ʔ", "t"), ("^", "")],
 }
 
+# Initials that espeak-ng 1.52 takes for words, though people say their letters.
+_SPELLED = re.compile(r"\b(?:NGO|VIP|IQ|EQ|EP|AV|AR|ER|ICU|IPO|IMF|ETF|ESG|EPA|SEO|UX|AWS|ATV|OTC|ACL|ALS|NYC|COO|CLI|IDE|ASR|VAE|CO|UPS|USPS|AKA|"
+                      r"GOP|ROI|AED|IOU|OCD|UAE|UAV|EIN|IEP|OEM|EMT|ESL|RIP|(?<=[a-z] )AM|(?<=the )WHO)\b")
+
 _INITIALS = dict(re.findall(
     r"(\S+)=(\S+)", "b=p c=ʦʰ ch=ꭧʰ d=t f=f g=k h=x j=ʨ k=kʰ l=l m=m n=n p=pʰ q=ʨʰ r=ɻ s=s sh=ʂ t=tʰ x=ɕ z=ʦ zh=ꭧ"))
 _FINALS = dict(re.findall(  # 0: where the tone stands
@@ -92,6 +96,7 @@ def _english(text: str, accent: str) -> str:
 
 
 def _words(text: str, accent: str) -> str:
+    text = _SPELLED.sub(lambda m: ".".join(m[0]) + ".", text)  # with its full stops espeak-ng says the letters
     out = espeak.phonemes(text, accent) if text.strip() else ""
     for old, new in _ENGLISH[accent]:
         out = out.replace(old, new)

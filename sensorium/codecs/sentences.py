@@ -19,11 +19,23 @@ __all__ = ["clauses", "language", "plain", "sentences"]
 LONGEST = 600  # characters; what runs on longer is cut at its last clause or space
 _CLOSERS = "\"'”’)\\]」』】》）"
 _STOP = re.compile(rf"[.!?。！？…]+[{_CLOSERS}]*|\n+")
-_NEVER_LAST = set(["mr", "mrs", "ms", "dr", "prof", "sr", "jr", "st", "gen", "col", "lt", "sgt", "capt", "rev", "hon", "gov", "sen", "rep", "vs",
-    "fig", "vol", "no", "approx", "dept", "mt", "e.g", "i.e", "cf", "al", "jan", "feb", "mar", "apr", "jun", "jul", "aug", "sep", "sept", "oct",
-    "nov", "dec"])
+_NEVER_LAST = {"mr", "mrs", "ms", "prof", "gen", "col", "lt", "sgt", "capt", "rev", "hon", "gov", "sen", "rep", "vs", "approx", "dept", "mt", "ft",
+               "e.g", "i.e", "cf", "al"}
+_MONTHS = {"jan", "feb", "mar", "apr", "jun", "jul", "aug", "sep", "sept", "oct", "nov", "dec"}
+_BEFORE_NUMBERS = {"no", "nos", "p", "pp", "fig", "figs", "vol", "vols", "ch", "sec", "eq", "art", "ca", "c", "est", "max", "min", "ext", "apt",
+                   "ste", "v", "ver"}
+_BEFORE_NAMES = {"dr", "st", "jr", "sr", "inc", "ltd", "corp", "co", "ave", "rd", "blvd", "ln", "ph.d", *_MONTHS}
+_DAYS = {"mon", "tue", "tues", "wed", "thu", "thur", "thurs", "fri", "sat", "sun"}
+_AFTER_HOURS = {*_DAYS, *_MONTHS, "est", "edt", "cst", "cdt", "mst", "pst", "pdt", "et", "ct", "pt", "gmt", "utc", "bst", "cet"}
+_ABBREVIATIONS = {*_NEVER_LAST, *_BEFORE_NUMBERS, *_BEFORE_NAMES, *_DAYS, "a.m", "p.m"}
+_INITIALS = re.compile(r"(?!I$)(?:[A-Z]\.)*[A-Z]")
+# Words that begin sentences, and hardly ever a name.
+_OPENER = re.compile("(?i:the|a|an|he|she|it|we|they|i|you|this|that|these|those|there|here|his|her|its|their|our|my|your|in|on|at|for|from|by|"
+                     "with|to|of|as|but|and|or|so|yet|if|when|while|although|though|because|since|after|before|once|until|then|now|however|"
+                     "moreover|meanwhile|today|yesterday|tomorrow|what|who|where|why|how|which|is|are|was|were|do|does|did|can|could|will|"
+                     "would|not|no|yes|some|many|most|all|each|every|one|two|both|another|such|even|still|only|just|please|let|have|has|had)")
 _BULLET = re.compile(r"\s*(?:[-*•#>]|\d+[.)])\s")
-_CLAUSE = re.compile(rf"[,;:，；：、—…][{_CLOSERS}]*\s*|[.!?。！？]+[{_CLOSERS}]*\s+|\s+(?=[(（])|(?<=[)）])\s*")
+_CLAUSE = re.compile(rf"(?:[;，；：、—…]|(?<!\d)[,:]|[,:](?!\d))[{_CLOSERS}]*\s*|[.!?。！？]+[{_CLOSERS}]*\s+|\s+(?=[(（])|(?<=[)）])\s*")
 _JOINERS = re.compile(r"\s+(?=(?:and|but|or|so|because|that|which|who|when|where|while|if|as|with|for|from|in|on|by|into|before|after|during)\s)")
 _SPACE, _ANY = re.compile(r"\s+"), re.compile(r"(?s).")
 _MARKUP = [(re.compile(pattern), made) for pattern, made in [
@@ -98,10 +110,29 @@ def _is_end(text: str, start: int, match: re.Match, closed: bool) -> bool | None
         return rest[0].isspace()
     if mark[0] != "." or mark.startswith(".."):
         return True
-    word = re.search(r"\S*$", text[start: match.start()][-40:])[0].lstrip("\"'“‘(")
-    lone = len(word) == 1 and word.isupper() and word != "I"
-    listed = word.isdecimal() and not text[start: match.start()].strip()[: -len(word)]
-    return not (lone or listed or word.lower() in _NEVER_LAST)
+    word = re.search(rf"[^\s，、；：（{HAN}]*$", text[start: match.start()][-40:])[0].lstrip("\"'“‘(")
+    if word.isdecimal() and not text[start: match.start()].strip()[: -len(word)]:
+        return False  # the number of an item in a list
+    if not (word.lower() in _ABBREVIATIONS or _INITIALS.fullmatch(word)):
+        return True
+    follower = re.match(r"[\"'“‘(]*([\w']+)(.?)", following)
+    if follower and not follower[2] and not closed and len(rest) < 80:
+        return None
+    return _ends_after(word, follower[1] if follower else "", follower[2] if follower else "")
+
+
+def _ends_after(word: str, following: str, mark: str) -> bool:
+    """Whether a sentence can end with the full stop of `word`, before the word `following` and the mark after that."""
+    short, begins = word.lower(), bool(_OPENER.fullmatch(following)) and not (len(following) == 1 and mark == ".")
+    if short in _NEVER_LAST:
+        return False
+    if following[:1].isdecimal() and short in _BEFORE_NUMBERS | _MONTHS | _DAYS:
+        return False
+    if short in _DAYS:
+        return following.lower()[:3] not in _MONTHS
+    if short in ("a.m", "p.m"):
+        return following.lower() not in _AFTER_HOURS and following.lower()[:3] not in _DAYS | _MONTHS
+    return begins or not (short in _BEFORE_NAMES or bool(_INITIALS.fullmatch(word)))
 
 
 def plain(text: str) -> str:
@@ -115,7 +146,9 @@ def plain(text: str) -> str:
 
 def _said(letter: str) -> bool:
     kind = unicodedata.category(letter)
-    return kind[0] in "LMNPZ" and not 0xFE00 <= ord(letter) <= 0xFE0F or kind in ("Sc", "Sm") or letter in "°^`~|©®™"
+    if kind[0] in "LMNPZ":
+        return not 0xFE00 <= ord(letter) <= 0xFE0F
+    return kind in ("Sc", "Sm") or letter in "°^`~|©®™℃℉№" or "㎀" <= letter <= "㏟"  # the last are units in one character, such as ㎡
 
 
 def language(text: str) -> str:
