@@ -22,13 +22,15 @@ from torch import nn
 
 from sensorium.catalog import find
 from sensorium.files import write_file
-from sensorium.formats import LazyTensors, read_published, read_tensors
+from sensorium.formats import LazyTensors, PublishedFiles, read_published, read_tensors
 from sensorium.layers.packed import PackedMatrix, Packing
 from sensorium.model import Model, ModelNet
+from sensorium.settings import GENERATION, SPECIAL_TOKENS, TOKENIZER, Keys, check_settings
 from sensorium.spec import Spec, from_json
 from sensorium.types import CheckpointError, ConfigError
 
-__all__ = ["Coverage", "load", "Pretrained", "PUBLISHED", "Published", "read_published", "read_tensors", "Rule", "save", "write_tensors"]
+__all__ = ["check_codec_settings", "Coverage", "load", "Pretrained", "PUBLISHED", "Published", "read_published", "read_tensors", "Rule", "save",
+           "write_tensors"]
 
 
 @dataclass
@@ -68,6 +70,7 @@ class Published:
         module: its name in that edition -> its name inside the library's own module, which is what PEFT's adapters say.
         image: (config, preprocessor_config.json) -> the codec of its pictures; None where it reads none, or is not known.
         video: (config, settings of its videos) -> the codec of its videos.
+        keys: settings file, by its path in the folder -> what becomes of its keys. Those of ``CODEC_FILES`` are checked where codecs are made.
     """
 
     spec: Callable[[dict[str, Any]], Model]
@@ -77,7 +80,12 @@ class Published:
     module: Callable[[str], str] = lambda name: name
     image: Callable[[dict[str, Any], dict[str, Any]], Spec] | None = None
     video: Callable[[dict[str, Any], dict[str, Any]], Spec] | None = None
+    keys: Mapping[str, Keys] = field(default_factory=dict)
 
+
+CODEC_FILES = {"generation_config.json": GENERATION, "tokenizer_config.json": TOKENIZER, "special_tokens_map.json": SPECIAL_TOKENS}
+"""Settings files that say nothing of the weights, and their keys where a family declares no others (pictures' files have none in common)."""
+PICTURE_FILES = ("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json")
 
 PUBLISHED: dict[str, Published] = {}
 """config.json's ``model_type`` (or ``_class_name``) -> layout; the zoo fills it."""
@@ -177,6 +185,7 @@ def _published(path: Path) -> tuple[Model, dict[str, Rule], Callable[[str], str 
     if kind not in PUBLISHED:
         raise CheckpointError(f"{path.name} is of kind {kind!r}; known kinds: {', '.join(sorted(PUBLISHED))}")
     entry = PUBLISHED[kind]
+    check_settings(files.settings, {file: keys for file, keys in entry.keys.items() if file not in (*CODEC_FILES, *PICTURE_FILES)})
     try:
         _check_depth(files.config, len(files.tensors))
         spec = entry.spec({**files.config, "tensor_names": frozenset(files.tensors)})
@@ -184,6 +193,16 @@ def _published(path: Path) -> tuple[Model, dict[str, Rule], Callable[[str], str 
     except (ArithmeticError, AttributeError, KeyError, TypeError) as error:
         raise CheckpointError(f"the settings of {path.name}, of kind {kind!r}, lack or misuse {error}") from error
     return spec, rules, entry.ignored, LazyTensors({entry.rename(name): maker for name, maker in files.tensors.makers.items()})
+
+
+def check_codec_settings(files: PublishedFiles, layout: Published | None) -> None:
+    """Refuse settings of texts, answers and pictures that are not built.
+
+    Raises:
+        ConfigError: by file and key.
+    """
+    declared = {**CODEC_FILES, **(layout.keys if layout is not None else {})}
+    check_settings(files.settings, {file: keys for file, keys in declared.items() if file in (*CODEC_FILES, *PICTURE_FILES)})
 
 
 def _check_depth(config: dict[str, Any], tensors: int) -> None:

@@ -24,6 +24,8 @@ from sensorium.types import CheckpointError
 
 __all__ = ["Format", "FORMATS", "LazyTensors", "PublishedFiles", "read_published", "read_settings", "read_tensors", "sharded", "Walker"]
 
+SETTINGS = ("config.json", "generation_config.json", "tokenizer_config.json", "special_tokens_map.json", "preprocessor_config.json",
+            "processor_config.json", "video_preprocessor_config.json")
 REFUSED = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 
 
@@ -63,6 +65,8 @@ class PublishedFiles:
         pictures: how pictures become arrays, as preprocessor_config.json names it; {} if it is not said.
         videos: the same of videos, where they have settings of their own.
         towers_maker: gives the text of tokenizer.json for each text tower that reads a prompt, by the tower's name.
+        settings: each settings file as it stands, by its path in the folder ("config.json", "unet/config.json"), to be held against the keys that
+            the family declares.
     """
 
     config: dict[str, Any]
@@ -73,6 +77,7 @@ class PublishedFiles:
     pictures: dict[str, Any] = field(default_factory=dict)
     videos: dict[str, Any] = field(default_factory=dict)
     towers_maker: Callable[[], dict[str, str]] = dict
+    settings: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
     def tokenizer(self) -> str | None:
@@ -190,7 +195,8 @@ def read_published(path: str | Path) -> PublishedFiles:
                           {name: word["content"] if isinstance(word, dict) else word for name, word in special.items()},
                           *(read_settings(path / f"{name}preprocessor_config.json")
                             or read_settings(path / "processor_config.json").get(f"{part}_processor", {})
-                            for name, part in (("", "image"), ("video_", "video"))))
+                            for name, part in (("", "image"), ("video_", "video"))),
+                          settings={name: read_settings(path / name) for name in SETTINGS if (path / name).is_file()})
 
 
 def read_settings(path: Path) -> dict[str, Any]:

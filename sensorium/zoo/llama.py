@@ -15,6 +15,7 @@ import torch
 import sensorium as sn
 from sensorium.checkpoint import PUBLISHED, Published, Rule
 from sensorium.layers.positions import RopeScaling
+from sensorium.settings import CONFIG, Keys
 from sensorium.types import Batch, ConfigError
 from sensorium.zoo.published import LLAMA_LAYER, filled, renamed, stack_names
 from sensorium.zoo.registry import Entry, register
@@ -24,6 +25,10 @@ __all__ = ["llama", "llama3_8b", "llama_decoder", "llama_names", "published_deco
 DEFAULTS = {"vocab_size": 32_000, "hidden_size": 4096, "intermediate_size": 11_008, "num_hidden_layers": 32, "num_attention_heads": 32,
             "rms_norm_eps": 1e-6, "tie_word_embeddings": False}
 FIXED = {"hidden_act": "silu"}
+ROPE = Keys(built=("rope_type", "type", "rope_theta", "factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"),
+            only={"partial_rotary_factor": (1.0, None)})
+KEYS = CONFIG | Keys(built=(*DEFAULTS, "num_key_value_heads", "head_dim", "attention_bias", "mlp_bias", "rope_theta", "max_position_embeddings"),
+                     only={**FIXED, "partial_rotary_factor": (1.0, None)}, parts={"rope_parameters": ROPE, "rope_scaling": ROPE})
 
 
 def llama_decoder(width: int, depth: int, heads: int, hidden: int, kv_heads: int | None = None, eps: float = 1e-5, theta: float = 1e4,
@@ -124,7 +129,7 @@ def _rules(spec: sn.Model, config: dict[str, Any]) -> dict[str, Rule]:
     return renamed(llama_names(spec))
 
 
-PUBLISHED["llama"] = Published(_spec, _rules, tied_head)
+PUBLISHED["llama"] = Published(_spec, _rules, tied_head, keys={"config.json": KEYS})
 register(Entry(name="llama", full=smollm2_135m, toy=_toy, batch=texts, parameters=134_515_008,
                source="SmolLM2 135M, 2502.02737; HuggingFaceTB/SmolLM2-135M-Instruct, Apache-2.0"))
 register(Entry(name="llama3", full=llama3_8b, toy=_toy3, batch=texts, parameters=8_030_261_248,
