@@ -15,8 +15,9 @@ import torch
 
 import sensorium as sn
 from sensorium.checkpoint import PUBLISHED, Published, Rule
+from sensorium.settings import CONFIG, Keys
 from sensorium.types import Batch
-from sensorium.zoo.published import filled, renamed, stack_names
+from sensorium.zoo.published import NO_HEAD, activation, filled, renamed, stack_names
 from sensorium.zoo.registry import Entry, register
 
 __all__ = ["bert", "minilm_l6"]
@@ -24,6 +25,9 @@ __all__ = ["bert", "minilm_l6"]
 DEFAULTS = {"vocab_size": 30_522, "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072,
             "hidden_act": "gelu", "max_position_embeddings": 512, "type_vocab_size": 2, "layer_norm_eps": 1e-12, "pad_token_id": 0}
 FIXED = {"position_embedding_type": "absolute", "is_decoder": False}
+KEYS = CONFIG | Keys(built=tuple(DEFAULTS), only=FIXED, harmless=NO_HEAD | dict.fromkeys(
+    ("pooler_fc_size", "pooler_num_attention_heads", "pooler_num_fc_layers", "pooler_size_per_head", "pooler_type", "directionality"),
+    "of a layer over the first position, which a mean over all has no use for"))
 TEMPERATURE = 0.05
 """That all-MiniLM-L6-v2 was trained with; its files do not hold it."""
 LAYER = {"attention.query": "attention.self.query", "attention.key": "attention.self.key", "attention.value": "attention.self.value",
@@ -67,9 +71,8 @@ def sentences(samples: Sequence[int], alone: bool = False) -> Batch:
 def _spec(config: dict[str, Any]) -> sn.Model:
     c = filled(config, DEFAULTS, FIXED)
     hidden = None if c["intermediate_size"] == 4 * c["hidden_size"] else c["intermediate_size"]
-    act = {"gelu_new": "gelu_tanh"}.get(c["hidden_act"], c["hidden_act"])
     return bert(c["vocab_size"], c["max_position_embeddings"], c["hidden_size"], c["num_hidden_layers"], c["num_attention_heads"], hidden,
-                c["type_vocab_size"], c["pad_token_id"], act, c["layer_norm_eps"])
+                c["type_vocab_size"], c["pad_token_id"], activation(c["hidden_act"]), c["layer_norm_eps"])
 
 
 def _rules(spec: sn.Model, config: dict[str, Any]) -> dict[str, Rule]:
@@ -89,7 +92,7 @@ def _ignored(name: str) -> str | None:
     return "counts 0, 1, 2, ..." if name.endswith("position_ids") else None
 
 
-PUBLISHED["bert"] = Published(_spec, _rules, _ignored, lambda name: name.removeprefix("bert."))
+PUBLISHED["bert"] = Published(_spec, _rules, _ignored, lambda name: name.removeprefix("bert."), keys={"config.json": KEYS})
 register(Entry(name="bert", full=minilm_l6, toy=_toy, batch=sentences, parameters=22_713_216,
                unread=384 * 384 + 384 - 1,  # the pooler, less the temperature
                source="all-MiniLM-L6-v2, 1908.10084; sentence-transformers/all-MiniLM-L6-v2, Apache-2.0"))

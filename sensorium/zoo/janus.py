@@ -16,8 +16,10 @@ import torch
 
 import sensorium as sn
 from sensorium.checkpoint import PUBLISHED, Published, Rule
+from sensorium.settings import CONFIG, GENERATION, Keys
 from sensorium.types import Batch, Written
 from sensorium.zoo.llama import DEFAULTS as LLAMA
+from sensorium.zoo.llama import KEYS as LLAMA_KEYS
 from sensorium.zoo.llama import llama, llama_names, published_decoder, tied_head
 from sensorium.zoo.llava import chats
 from sensorium.zoo.published import CLIP_LAYER, filled, renamed, stack_names
@@ -33,6 +35,15 @@ VISION_FIXED = {"hidden_act": "gelu", "attention_bias": True, "use_qk_norm": Fal
 VQ = {"embed_dim": 8, "num_embeddings": 16_384, "latent_channels": 256, "in_channels": 3, "base_channels": 128, "num_patches": 24,
       "channel_multiplier": (1, 1, 2, 2, 4), "num_res_blocks": 2, "projection_dim": 2048, "num_hidden_layers": 2}
 VQ_FIXED = {"double_latent": False, "out_channels": 3, "hidden_act": "gelu"}
+_KINDS = ("gelu", "gelu_python")
+KEYS = CONFIG | Keys(built=("pad_token_id", "kept", "image_token_id"), harmless={"tie_word_embeddings": "text_config says it"}, parts={
+    "text_config": LLAMA_KEYS | Keys(only={"model_type": "llama"}),
+    "vision_config": CONFIG | Keys(built=tuple(VISION), only=VISION_FIXED, harmless={
+        "num_image_tokens": "it follows from the tower", "intermediate_size": "mlp_ratio says it"}),
+    "vq_config": CONFIG | Keys(built=tuple(VQ), only=VQ_FIXED, harmless={
+        "image_token_embed_dim": "text_config says it", "num_patches": "it follows from the tower"})})
+WRITES = GENERATION | Keys(harmless={"guidance_scale": "how a picture is guided is what the request says",
+                                     "generation_kwargs": "the tokenizer says it", "generation_config": "the tokenizer says it"})
 TOWER = CLIP_LAYER | {"attention.out": "self_attn.projection_layer"}
 CODER = (("encoders.pixels.mix.", "vqmodel.quant_conv."), ("heads.pixels.mix.", "vqmodel.post_quant_conv."), ("encoders.pixels.", "vqmodel.encoder."),
          ("heads.pixels.", "vqmodel.decoder."), ("coder.first.", "coder.conv_in."), ("coder.norm.", "coder.norm_out."),
@@ -123,6 +134,6 @@ def _drawn(samples: Sequence[int], alone: bool = False) -> Batch:
     return batch
 
 
-PUBLISHED["janus"] = Published(_spec, _rules, tied_head)
+PUBLISHED["janus"] = Published(_spec, _rules, tied_head, keys={"config.json": KEYS, "generation_config.json": WRITES})
 register(Entry(name="janus", full=janus_pro_1b, toy=_toy, batch=_drawn, parameters=2_076_636_811,
                source="Janus-Pro 1B, 2501.17811; deepseek-community/Janus-Pro-1B, MIT"))
