@@ -35,6 +35,11 @@ class Keys:
     harmless: Mapping[str, str] = field(default_factory=dict)
     parts: Mapping[str, Keys] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        names = [*self.built, *self.only, *self.harmless, *self.parts]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ConfigError(f"the keys {', '.join(twice)} are declared twice; say one thing of each")
+
     def __or__(self, other: Keys) -> Keys:
         """Both; of a key that both name, what ``other`` says."""
         later = {*other.built, *other.only, *other.harmless, *other.parts}

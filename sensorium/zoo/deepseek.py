@@ -15,7 +15,7 @@ from typing import Any
 import sensorium as sn
 from sensorium.checkpoint import PUBLISHED, Published
 from sensorium.layers.positions import RopeScaling
-from sensorium.settings import CONFIG, Keys
+from sensorium.settings import CONFIG, Keys, because
 from sensorium.types import ConfigError
 from sensorium.zoo.deepseek_layout import deepseek_rules, unneeded
 from sensorium.zoo.llama import rope_context, rope_settings, texts
@@ -28,12 +28,20 @@ COMMON = {"q_lora_rank": 1536, "kv_lora_rank": 512, "qk_nope_head_dim": 128, "qk
           "n_group": None, "topk_group": None, "norm_topk_prob": False, "routed_scaling_factor": 1.0, "tie_word_embeddings": False,
           "first_k_dense_replace": 0, "n_shared_experts": None, "attention_bias": False, "rope_interleave": True}
 FIXED = {"hidden_act": SILU, "mlp_bias": False, "moe_layer_freq": 1}
-V2, V3 = (CONFIG | rope_keys("linear", "llama3", "yarn", more=("beta_fast", "beta_slow", "mscale", "mscale_all_dim")) | Keys(
-    built=(*COMMON, "vocab_size", "hidden_size", "intermediate_size", "moe_intermediate_size", "num_hidden_layers", "num_attention_heads",
-           "num_key_value_heads", "n_routed_experts", "num_experts_per_tok", "topk_method", "max_position_embeddings", *more), only={**FIXED, **only},
-    harmless={"qk_head_dim": "qk_nope_head_dim + qk_rope_head_dim", "head_dim": "qk_rope_head_dim", "aux_loss_alpha": "for training",
-              "seq_aux": "for training", "router_aux_loss_coef": "for training", "num_nextn_predict_layers": "the tensors that are there say it"})
-    for more, only in ((("use_mla",), {"scoring_func": "softmax", "norm_topk_prob": False}), ((), {"scoring_func": "sigmoid"})))
+
+
+def _keys(only: dict[str, Any]) -> Keys:
+    """The keys of a config.json; ``only``: what is built of one of the two alone."""
+    built = (*COMMON, "vocab_size", "hidden_size", "intermediate_size", "moe_intermediate_size", "num_hidden_layers", "num_attention_heads",
+             "num_key_value_heads", "n_routed_experts", "num_experts_per_tok", "topk_method", "max_position_embeddings")
+    ropes = rope_keys("linear", "llama3", "yarn", more=("beta_fast", "beta_slow", "mscale", "mscale_all_dim"))
+    return CONFIG | ropes | Keys(tuple(key for key in built if key not in only), {**FIXED, **only}, harmless={
+        **because("for training", "aux_loss_alpha", "seq_aux", "router_aux_loss_coef"),
+        "qk_head_dim": "qk_nope_head_dim + qk_rope_head_dim", "head_dim": "qk_rope_head_dim", "use_mla": "kv_lora_rank is null without it",
+        "num_nextn_predict_layers": "the tensors that are there say it"})
+
+
+V2, V3 = _keys({"scoring_func": "softmax", "norm_topk_prob": False}), _keys({"scoring_func": "sigmoid"})
 
 
 def deepseek(stack: sn.Stack, vocab: int, tied: bool = False, ahead: bool = False, balance: sn.Balance | None = None) -> sn.Model:
@@ -121,8 +129,10 @@ def deepseek_spec(config: dict[str, Any], v3: bool) -> sn.Model:
     latent = None if c["kv_lora_rank"] is None else sn.Latent(
         rank=c["kv_lora_rank"], query_rank=c["q_lora_rank"], plain=c["qk_nope_head_dim"], turned=c["qk_rope_head_dim"], value=c["v_head_dim"],
         bias=c["attention_bias"])
-    depth = c["num_hidden_layers"]
-    stack = deepseek_stack(c["hidden_size"], depth, c["num_attention_heads"], c["intermediate_size"], latent, experts,
+    depth, heads = c["num_hidden_layers"], c["num_attention_heads"]
+    if (c.get("num_key_value_heads") or heads) != heads:
+        raise ConfigError(f"config.json sets num_key_value_heads to {c['num_key_value_heads']}; only as many as num_attention_heads are built")
+    stack = deepseek_stack(c["hidden_size"], depth, heads, c["intermediate_size"], latent, experts,
                            min(c["first_k_dense_replace"], depth), eps=c["rms_norm_eps"], **_positions(c))
     return deepseek(stack, c["vocab_size"], c["tie_word_embeddings"], f"model.layers.{depth}.eh_proj.weight" in c["tensor_names"])
 

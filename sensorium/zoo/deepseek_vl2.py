@@ -43,7 +43,7 @@ KEYS = CONFIG | Keys(
         "vision_config": CONFIG | Keys(built=tuple(VISION), harmless=_NOTES),
         "projector_config": CONFIG | Keys(built=tuple(PROJECTOR), only=WAY, harmless=_NOTES),
         "language_config": V2 | Keys(only={"scoring_func": ("softmax", "sigmoid"), "norm_topk_prob": (True, False)}, harmless={
-            "use_mla": "kv_lora_rank is null without it", "lm_head": "there is one"})})
+            "lm_head": "there is one"})})
 SEEN = PICTURES | Keys(
     built=("candidate_resolutions",), only={"image_token": "<image>", "normalize": (True, None)},
     harmless={**dict.fromkeys(("pad_token", "add_special_token", "sft_format", "mask_prompt", "ignore_id", "patch_size", "downsample_ratio"),

@@ -32,14 +32,14 @@ TEXT = LLAMA | {"vocab_size": 102_400, "hidden_size": 2048, "intermediate_size":
 VISION = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "num_channels": 3, "image_size": 384, "patch_size": 16,
           "layer_norm_eps": 1e-6, "mlp_ratio": 4.0, "projection_dim": 2048}
 VISION_FIXED = {"hidden_act": "gelu", "attention_bias": True, "use_qk_norm": False, "depth": 2}
-VQ = {"embed_dim": 8, "num_embeddings": 16_384, "latent_channels": 256, "in_channels": 3, "base_channels": 128, "num_patches": 24,
-      "channel_multiplier": (1, 1, 2, 2, 4), "num_res_blocks": 2, "projection_dim": 2048, "num_hidden_layers": 2}
-VQ_FIXED = {"double_latent": False, "out_channels": 3, "hidden_act": "gelu"}
-_KINDS = ("gelu", "gelu_python")
+VQ = {"embed_dim": 8, "num_embeddings": 16_384, "latent_channels": 256, "in_channels": 3, "base_channels": 128,
+      "channel_multiplier": (1, 1, 2, 2, 4), "num_res_blocks": 2, "projection_dim": 2048}
+VQ_FIXED = {"num_hidden_layers": 2, "double_latent": False, "out_channels": 3, "hidden_act": "gelu"}
 KEYS = CONFIG | Keys(built=("pad_token_id", "kept", "image_token_id"), harmless={"tie_word_embeddings": "text_config says it"}, parts={
     "text_config": LLAMA_KEYS | Keys(only={"model_type": "llama"}),
-    "vision_config": CONFIG | Keys(built=tuple(VISION), only=VISION_FIXED, harmless={
-        "num_image_tokens": "it follows from the tower", "intermediate_size": "mlp_ratio says it"}),
+    "vision_config": CONFIG | Keys(built=tuple(key for key in VISION if key != "projection_dim"), only=VISION_FIXED, harmless={
+        "num_image_tokens": "it follows from the tower", "intermediate_size": "mlp_ratio says it",
+        "projection_dim": "text_config's hidden_size says it"}),
     "vq_config": CONFIG | Keys(built=tuple(VQ), only=VQ_FIXED, harmless={
         "image_token_embed_dim": "text_config says it", "num_patches": "it follows from the tower"})})
 WRITES = GENERATION | Keys(harmless={"guidance_scale": "how a picture is guided is what the request says",

@@ -55,10 +55,8 @@ def published_qwen(config: dict[str, Any], axes: tuple[int, ...] = (), defaults:
     c = filled(config, defaults or DEFAULTS, FIXED)
     depth, first = c["num_hidden_layers"], c["max_window_layers"]
     window = c["sliding_window"] if c["use_sliding_window"] else None
-    windows = tuple(None if layer < first else window for layer in range(depth))
-    kinds = [None if window is None else "full_attention" if near is None else "sliding_attention" for near in windows]
-    if window is not None and c.get("layer_types", kinds) != kinds:
-        raise ConfigError(f"config.json has layer_types {c['layer_types']}; only windows from layer max_window_layers = {first} on are built")
+    kinds = c.get("layer_types") or ["full_attention" if layer < first else "sliding_attention" for layer in range(depth)]
+    windows = tuple(window if kind == "sliding_attention" else None for kind in kinds)
     head_width = c.get("head_dim")
     if head_width and head_width * c["num_attention_heads"] != c["hidden_size"]:
         raise ConfigError(f"config.json sets head_dim to {head_width}; only hidden_size / num_attention_heads is built")

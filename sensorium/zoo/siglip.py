@@ -25,7 +25,7 @@ TEXT_DEFAULTS = {"vocab_size": 32_000, "hidden_size": 768, "intermediate_size": 
 VISION_DEFAULTS = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12, "num_channels": 3,
                    "image_size": 224, "patch_size": 16, "hidden_act": "gelu_pytorch_tanh", "layer_norm_eps": 1e-6}
 FIXED = {"hidden_act": GELU_TANH}
-TEXT = CONFIG | Keys(built=tuple(TEXT_DEFAULTS), only=FIXED, harmless=NO_HEAD | {
+TEXT = CONFIG | Keys(built=tuple(key for key in TEXT_DEFAULTS if key not in FIXED), only=FIXED, harmless=NO_HEAD | {
     "projection_size": "the picture tower's width, which both meet in"})
 VISION = TOWER | Keys(only={**FIXED, "vision_use_head": True})
 KEYS = CONFIG | Keys(parts={"text_config": TEXT, "vision_config": VISION}, harmless=NO_HEAD)
