@@ -156,7 +156,8 @@ _CHOICE = Keys(
 """How an answer is chosen; older files have these keys in config.json."""
 
 CONFIG = NOTES | _CHOICE | _TOKENS | Keys(
-    built=("model_type", "quantization_config"), only={"is_encoder_decoder": False, "is_decoder": False, "add_cross_attention": False})
+    built=("model_type", "quantization_config", "compression_config", "transformers_weights"),
+    only={"is_encoder_decoder": False, "is_decoder": False, "add_cross_attention": False})
 """Keys that config.json of any family may have."""
 
 GENERATION = NOTES | _CHOICE | _TOKENS

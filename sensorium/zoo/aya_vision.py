@@ -17,7 +17,7 @@ from sensorium.settings import CONFIG, PICTURES, Keys
 from sensorium.types import ConfigError
 from sensorium.zoo.cohere2 import KEYS as COHERE2
 from sensorium.zoo.cohere2 import cohere2, cohere2_7b, cohere2_decoder, cohere2_rules, published_cohere2
-from sensorium.zoo.llama import tied_head
+from sensorium.zoo.llama import llama_equals, tied_head
 from sensorium.zoo.llava import chats, layout, module
 from sensorium.zoo.published import CLIP_LAYER, CLIP_PICTURES, GELU_TANH, TOWER, filled, picture_codec, processor_keys, renamed, stack_names
 from sensorium.zoo.registry import Entry, register
@@ -104,7 +104,7 @@ def _image(config: dict[str, Any], settings: dict[str, Any]) -> sn.StretchCodec:
     return sn.StretchCodec(picture_codec(c["size"]["height"], "squash", c), most=c["max_patches"], least=c["min_patches"])
 
 
-PUBLISHED["aya_vision"] = Published(_spec, _rules, _ignored, layout, module, _image,
+PUBLISHED["aya_vision"] = Published(_spec, _rules, _ignored, layout, module, _image, equals=llama_equals,
                                     keys={"config.json": KEYS, **processor_keys(TILES, more=TEXTS)})
 register(Entry(name="aya_vision", full=aya_vision_8b, toy=_toy, batch=chats, parameters=8_631_842_032, unread=2_304,
                source="Aya Vision 8B, 2505.08751; CohereLabs/aya-vision-8b, CC-BY-NC-4.0"))

@@ -16,7 +16,7 @@ from sensorium.checkpoint import PUBLISHED, Published, Rule
 from sensorium.settings import CONFIG, Keys
 from sensorium.types import ConfigError
 from sensorium.zoo.gemma3 import layer_windows
-from sensorium.zoo.llama import llama_names, rope_settings, texts, tied_head
+from sensorium.zoo.llama import llama_equals, llama_names, rope_settings, texts, tied_head
 from sensorium.zoo.published import SILU, filled, renamed, rope_keys
 from sensorium.zoo.registry import Entry, register
 
@@ -87,6 +87,7 @@ def _halves(weight: torch.Tensor, head: int) -> torch.Tensor:
     return weight.unflatten(0, (-1, head // 2, 2)).transpose(1, 2).flatten(0, 2)
 
 
-PUBLISHED["cohere2"] = Published(published_cohere2, lambda spec, config: cohere2_rules(spec), tied_head, keys={"config.json": KEYS})
+PUBLISHED["cohere2"] = Published(published_cohere2, lambda spec, config: cohere2_rules(spec), tied_head, equals=llama_equals,
+                                 keys={"config.json": KEYS})
 register(Entry(name="cohere2", full=cohere2_7b, toy=_toy, batch=texts, parameters=8_028_033_024,
                source="Command R7B, 2504.00698; CohereLabs/c4ai-command-r7b-12-2024, CC-BY-NC-4.0"))

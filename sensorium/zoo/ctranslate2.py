@@ -29,7 +29,7 @@ NUMBERS = (torch.float32, torch.int8, torch.int16, torch.int32, torch.float16, t
 BUILT = {"decoder/pre_norm": 1, "decoder/activation": 3, "decoder/alibi": 0, "decoder/scale_embeddings": 0, "decoder/start_from_zero_embedding": 0}
 
 NAMES = {"encoder/conv1": "model.encoder.conv1", "encoder/conv2": "model.encoder.conv2", "encoder/layer_norm": "model.encoder.layer_norm",
-         "decoder/layer_norm": "model.decoder.layer_norm", "decoder/embeddings": "model.decoder.embed_tokens",
+         "decoder/layer_norm": "model.decoder.layer_norm", "decoder/embeddings": "model.decoder.embed_tokens", "decoder/projection": "proj_out",
          "encoder/position_encodings": "model.encoder.embed_positions", "decoder/position_encodings": "model.decoder.embed_positions"}
 LAYER = {"self_attention/layer_norm": ("self_attn_layer_norm",), "self_attention/linear_1": ("self_attn.out_proj",),
          "self_attention/linear_0": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
@@ -74,8 +74,12 @@ def _walk(file: Walker) -> dict[str, _Variable]:
         if kind >= len(NUMBERS) or math.prod(shape) * NUMBERS[kind].itemsize != size or not size:
             raise file.refuse(f"{name} has sizes {shape} in number format {kind}, which do not make {size:,} bytes")
         variables[name] = _Variable(file, shape, NUMBERS[kind], file.take(size, name))
-    for _ in range(file.count("I", "aliases", 1 << 16)):
-        _text(file, "an alias"), _text(file, "an alias")  # a tied head; its matrix is the embeddings'
+    for _ in range(file.count("I", "aliases", 1 << 16)):  # equal variables are written once: a tied head, two biases of zeros
+        alias, name = _text(file, "an alias"), _text(file, "an alias")
+        if name not in variables or alias in variables:
+            raise file.refuse(f"the alias {alias!r:.60} is of {name!r:.60}, which is not there, or has a variable of its own")
+        if not (alias.startswith("decoder/projection/") and name.startswith("decoder/embeddings/")):  # a tied head
+            variables[alias] = variables[name]
     if file.at != len(file.bytes):
         raise file.refuse(f"{len(file.bytes) - file.at:,} bytes follow its end")
     return variables

@@ -17,7 +17,7 @@ from sensorium.checkpoint import PUBLISHED, Published
 from sensorium.layers.positions import RopeScaling
 from sensorium.settings import CONFIG, Keys, because
 from sensorium.types import ConfigError
-from sensorium.zoo.deepseek_layout import deepseek_rules, unneeded
+from sensorium.zoo.deepseek_layout import deepseek_equals, deepseek_rules, unneeded
 from sensorium.zoo.llama import rope_context, rope_settings, texts
 from sensorium.zoo.published import SILU, filled, rope_keys
 from sensorium.zoo.registry import Entry, register
@@ -138,7 +138,8 @@ def deepseek_spec(config: dict[str, Any], v3: bool) -> sn.Model:
 
 
 for _kind, _v3 in (("deepseek_v2", False), ("deepseek_v3", True)):
-    PUBLISHED[_kind] = Published(lambda config, v3=_v3: deepseek_spec(config, v3), deepseek_rules, unneeded, keys={"config.json": V3 if _v3 else V2})
+    PUBLISHED[_kind] = Published(lambda config, v3=_v3: deepseek_spec(config, v3), deepseek_rules, unneeded, equals=deepseek_equals,
+                                 keys={"config.json": V3 if _v3 else V2})
 register(Entry(name="deepseek_v2", full=deepseek_v2, toy=lambda: _toy(False), batch=texts, parameters=235_741_434_880,
                source="DeepSeek-V2, 2405.04434; deepseek-ai/DeepSeek-V2, DeepSeek model licence"))
 register(Entry(name="deepseek_v2_lite", full=deepseek_v2_lite, toy=lambda: _toy(False), batch=texts, parameters=15_706_484_224,

@@ -23,7 +23,7 @@ from sensorium.codecs.tiles import grid_places, lined
 from sensorium.settings import CONFIG, PICTURES, Keys
 from sensorium.types import Batch
 from sensorium.zoo.deepseek import V2, deepseek, deepseek_spec, deepseek_stack, deepseek_v2_lite
-from sensorium.zoo.deepseek_layout import deepseek_rules, unneeded
+from sensorium.zoo.deepseek_layout import deepseek_equals, deepseek_rules, unneeded
 from sensorium.zoo.published import filled, processor_keys, renamed, stack_names
 from sensorium.zoo.registry import Entry, register
 from sensorium.zoo.smolvlm import siglip_tower
@@ -146,7 +146,7 @@ def _image(config: dict[str, Any], settings: dict[str, Any]) -> sn.ViewsCodec:
     return sn.ViewsCodec(tile, tuple((high, wide) for wide, high in grids), -(-(vision["image_size"] // vision["patch_size"]) // size))
 
 
-PUBLISHED["deepseek_vl_v2"] = Published(_spec, _rules, _ignored, lambda name: name.removeprefix("language."), image=_image,
+PUBLISHED["deepseek_vl_v2"] = Published(_spec, _rules, _ignored, lambda name: name.removeprefix("language."), image=_image, equals=deepseek_equals,
                                        keys={"config.json": KEYS, **processor_keys(SEEN, more=SEEN)})
 for _name, _full, _count in (("tiny", deepseek_vl2_tiny, 3_370_000_000), ("small", deepseek_vl2_small, 16_100_000_000),
                              ("base", deepseek_vl2_base, 27_500_000_000)):

@@ -17,7 +17,7 @@ from sensorium.checkpoint import PUBLISHED, Published, Rule
 from sensorium.layers.positions import RopeScaling
 from sensorium.settings import CONFIG, Keys
 from sensorium.types import ConfigError
-from sensorium.zoo.llama import rope_settings, texts, tied_head
+from sensorium.zoo.llama import llama_equals, rope_settings, texts, tied_head
 from sensorium.zoo.published import DEFAULT_ROPE, LLAMA_LAYER, filled, renamed, rope_keys, stack_names
 from sensorium.zoo.registry import Entry, register
 
@@ -105,6 +105,6 @@ def _rules(spec: sn.Model, config: dict[str, Any]) -> dict[str, Rule]:
     return {mine: Rule(rule.source, _raised) if "norm." in rule.source[0] else rule for mine, rule in renamed(names).items()}
 
 
-PUBLISHED["gemma3_text"] = Published(_spec, _rules, tied_head, keys={"config.json": KEYS})
+PUBLISHED["gemma3_text"] = Published(_spec, _rules, tied_head, equals=llama_equals, keys={"config.json": KEYS})
 register(Entry(name="gemma3", full=lambda: gemma3_sized("1b"), toy=_toy, batch=texts, parameters=999_885_952,
                source="Gemma 3 1B, 2503.19786; google/gemma-3-1b-pt, Gemma terms of use"))

@@ -34,6 +34,10 @@ PIECE = 1 << 19  # numbers turned back at once: the steps between stay in the pr
 NORMAL, CONTROL, USER_DEFINED = 1, 3, 4
 LONGEST_PIECE = 64  # characters; nobody trains longer ones, and cutting one in all ways takes time
 
+_PART = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.gguf")
+ENDS = ("eos", "eot", "eom")
+"""Tokens that end an answer: of the text, of the turn, of a message that calls a tool."""
+
 NAMES = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
 LAYER = {"attn_norm": "input_layernorm", "attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj", "attn_v": "self_attn.v_proj",
          "attn_output": "self_attn.o_proj", "ffn_norm": "post_attention_layernorm", "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj",
@@ -280,26 +284,60 @@ def read_gguf(path: Path) -> PublishedFiles:
         CheckpointError: torn, lying about its sizes, or of a kind that is not read.
     """
     path = path if path.is_file() else _only(path)
-    header = _Header(path, "GGUF")
-    meta, stored = _walk(header)
+    header, meta, stored, lies = _parts(path)
     config = _config(header, meta, stored)
     heads = {"attn_q": config["num_attention_heads"], "attn_k": config["num_key_value_heads"]}
     makers = {}
-    for name, place in stored.items():
+    for tensor, place in stored.items():
+        name = tensor
         found = re.fullmatch(r"blk\.(\d+)\.(\w+)\.(weight|bias)", name)
         part = found.group(2) if found else name.rpartition(".")[0]
         if found and part in LAYER:
             name = f"model.layers.{found.group(1)}.{LAYER[part]}.{found.group(3)}"
         elif part in NAMES:
             name = name.replace(part, NAMES[part], 1)
-        makers[name] = partial(_floats, header, place, heads.get(part))
+        makers[name] = partial(_floats, lies[tensor], place, heads.get(part))
     beside, template = path.parent / "tokenizer.json", meta.get("tokenizer.chat_template")
+    ends = tuple(meta[key] for key in (f"tokenizer.ggml.{name}_token_id" for name in ENDS) if key in meta)
     return PublishedFiles(config, LazyTensors(makers), lambda: beside.read_text("utf-8") if beside.is_file() else rebuild_tokenizer(meta),
-                          template if isinstance(template, str) else None, _special(meta, _texts(meta, "tokens")))
+                          template if isinstance(template, str) else None, _special(meta, _texts(meta, "tokens")), ends=ends)
+
+
+def _parts(path: Path) -> tuple[_Header, dict[str, Any], dict[str, _Stored], dict[str, _Header]]:
+    """A file, or all the files that it is one part of: the settings of the first, the tensors of all, and in which each of them lies.
+
+    Source: the ``gguf`` library's names and keys of splits.
+    """
+    header = _Header(path, "GGUF")
+    meta, stored = _walk(header)
+    count, lies = meta.get("split.count", 0), dict.fromkeys(stored, header)
+    if not isinstance(count, int) or count < 2:
+        return header, meta, stored, lies
+    named = _PART.fullmatch(path.name)
+    if named is None or int(named[3]) != count:
+        raise CheckpointError(f"{path.name} is one of {count} parts of a GGUF; wanted a name that ends in -00001-of-{count:05d}.gguf, by which the "
+                              "others are found")
+    names = [f"{named[1]}-{number:05d}-of-{count:05d}.gguf" for number in range(1, count + 1)]
+    if absent := [name for name in names if not (path.parent / name).is_file()]:
+        raise CheckpointError(f"{path.name} is one of {count} parts, and {absent[0]} is not beside it; fetch it too")
+    headers = [header if name == path.name else _Header(path.parent / name, "GGUF") for name in names]
+    walked = [(meta, stored) if each is header else _walk(each) for each in headers]
+    joined, lies = {}, {}
+    for each, (said, some) in zip(headers, walked, strict=True):
+        if said.get("split.count") != count or joined.keys() & some.keys():
+            raise CheckpointError(f"{each.name} is no part of the same model as {path.name}; fetch both again")
+        joined |= some
+        lies |= dict.fromkeys(some, each)
+    if walked[0][0].get("split.tensors.count", len(joined)) != len(joined):
+        raise CheckpointError(f"{names[0]} says {walked[0][0]['split.tensors.count']} tensors, and its parts hold {len(joined)}; fetch them again")
+    return headers[0], walked[0][0], joined, lies
 
 
 def _only(folder: Path) -> Path:
     paths = sorted(folder.glob("*.gguf"))
+    parts = [_PART.fullmatch(path.name) for path in paths]
+    if all(parts) and len({(part[1], part[3]) for part in parts}) == 1:
+        return paths[0]
     if len(paths) > 1:
         raise CheckpointError(f"{folder} holds {', '.join(path.name for path in paths)}; name one of them")
     return paths[0]

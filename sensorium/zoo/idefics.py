@@ -22,7 +22,7 @@ from sensorium.codecs.tiles import MarkedCodec
 from sensorium.settings import CONFIG, PICTURES, Keys
 from sensorium.types import ConfigError
 from sensorium.zoo.clip import vision_names
-from sensorium.zoo.llama import llama_decoder, llama_names, rope_settings, tied_head
+from sensorium.zoo.llama import llama_decoder, llama_equals, llama_names, rope_settings, tied_head
 from sensorium.zoo.llava import chats
 from sensorium.zoo.published import LLAMA_LAYER, SILU, activation, filled, picture_codec, processor_keys, renamed, rope_keys
 from sensorium.zoo.registry import Entry, register
@@ -144,6 +144,6 @@ def _image(config: dict[str, Any], settings: dict[str, Any]) -> MarkedCodec:
     return MarkedCodec(picture_codec(size, "squash", {**MEANS, **settings}), edge, f"<image>{edge}")
 
 
-PUBLISHED["idefics"] = Published(_spec, _rules, _ignored, image=_image, keys={"config.json": KEYS, **processor_keys(SEEN)})
+PUBLISHED["idefics"] = Published(_spec, _rules, _ignored, image=_image, equals=llama_equals, keys={"config.json": KEYS, **processor_keys(SEEN)})
 register(Entry(name="idefics", full=idefics_9b, toy=_toy, batch=lambda samples, alone=False: chats(samples, alone, places=0),
                parameters=8_929_679_632, unread=2_560, source="IDEFICS 9B, 2306.16527; HuggingFaceM4/idefics-9b"))

@@ -20,7 +20,7 @@ from sensorium.settings import CONFIG, GENERATION, Keys
 from sensorium.types import Batch, Written
 from sensorium.zoo.llama import DEFAULTS as LLAMA
 from sensorium.zoo.llama import KEYS as LLAMA_KEYS
-from sensorium.zoo.llama import llama, llama_names, published_decoder, tied_head
+from sensorium.zoo.llama import llama, llama_equals, llama_names, published_decoder, tied_head
 from sensorium.zoo.llava import chats
 from sensorium.zoo.published import CLIP_LAYER, filled, renamed, stack_names
 from sensorium.zoo.registry import Entry, register
@@ -134,6 +134,6 @@ def _drawn(samples: Sequence[int], alone: bool = False) -> Batch:
     return batch
 
 
-PUBLISHED["janus"] = Published(_spec, _rules, tied_head, keys={"config.json": KEYS, "generation_config.json": WRITES})
+PUBLISHED["janus"] = Published(_spec, _rules, tied_head, equals=llama_equals, keys={"config.json": KEYS, "generation_config.json": WRITES})
 register(Entry(name="janus", full=janus_pro_1b, toy=_toy, batch=_drawn, parameters=2_076_636_811,
                source="Janus-Pro 1B, 2501.17811; deepseek-community/Janus-Pro-1B, MIT"))

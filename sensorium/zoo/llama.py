@@ -14,13 +14,14 @@ import torch
 
 import sensorium as sn
 from sensorium.checkpoint import PUBLISHED, Published, Rule
-from sensorium.layers.positions import RopeScaling
+from sensorium.layers.positions import Rope, RopeScaling
 from sensorium.settings import CONFIG, Keys
 from sensorium.types import Batch, ConfigError
 from sensorium.zoo.published import LLAMA_LAYER, SILU, filled, renamed, rope_keys, stack_names
 from sensorium.zoo.registry import Entry, register
 
-__all__ = ["llama", "llama3_8b", "llama_decoder", "llama_names", "published_decoder", "rope_context", "rope_settings", "smollm2_135m", "tied_head"]
+__all__ = ["llama", "llama3_8b", "llama_decoder", "llama_equals", "llama_names", "published_decoder", "rope_context", "rope_settings",
+           "smollm2_135m", "tied_head"]
 
 DEFAULTS = {"vocab_size": 32_000, "hidden_size": 4096, "intermediate_size": 11_008, "num_hidden_layers": 32, "num_attention_heads": 32,
             "rms_norm_eps": 1e-6, "tie_word_embeddings": False}
@@ -125,6 +126,16 @@ def tied_head(name: str) -> str | None:
     return "counts 0, 1, 2, ..." if name.endswith("rotary_emb.inv_freq") else None
 
 
+def llama_equals(spec: sn.Model, name: str) -> str | torch.Tensor | None:
+    """What a tensor of :func:`tied_head` must hold."""
+    if name.endswith("lm_head.weight"):
+        return name.replace("lm_head", "model.embed_tokens")
+    stack = spec.decoder.read
+    if not name.endswith("rotary_emb.inv_freq") or stack.rope_theta is None:
+        return None
+    return Rope(stack.block.attention.head, theta=stack.rope_theta).frequencies()
+
+
 def _spec(config: dict[str, Any]) -> sn.Model:
     c = filled(config, DEFAULTS, FIXED)
     return llama(published_decoder(c), c["vocab_size"], tied=c["tie_word_embeddings"])
@@ -134,7 +145,7 @@ def _rules(spec: sn.Model, config: dict[str, Any]) -> dict[str, Rule]:
     return renamed(llama_names(spec))
 
 
-PUBLISHED["llama"] = Published(_spec, _rules, tied_head, keys={"config.json": KEYS})
+PUBLISHED["llama"] = Published(_spec, _rules, tied_head, equals=llama_equals, keys={"config.json": KEYS})
 register(Entry(name="llama", full=smollm2_135m, toy=_toy, batch=texts, parameters=134_515_008,
                source="SmolLM2 135M, 2502.02737; HuggingFaceTB/SmolLM2-135M-Instruct, Apache-2.0"))
 register(Entry(name="llama3", full=llama3_8b, toy=_toy3, batch=texts, parameters=8_030_261_248,

@@ -20,7 +20,7 @@ from sensorium.checkpoint import PUBLISHED, Published, Rule
 from sensorium.settings import CONFIG, PICTURES, Keys
 from sensorium.types import Batch, ConfigError
 from sensorium.zoo.clip import vision_defaults, vision_names
-from sensorium.zoo.llama import DEFAULTS, FIXED, llama, llama_decoder, llama_names, published_decoder, tied_head
+from sensorium.zoo.llama import DEFAULTS, FIXED, llama, llama_decoder, llama_equals, llama_names, published_decoder, tied_head
 from sensorium.zoo.llama import KEYS as LLAMA
 from sensorium.zoo.published import CLIP_LAYER, CLIP_PICTURES, TOWER, activation, filled, fit_of, picture_codec, processor_keys, renamed, stack_names
 from sensorium.zoo.qwen import KEYS as QWEN
@@ -160,6 +160,7 @@ def _image(config: dict[str, Any], settings: dict[str, Any]) -> sn.VisionCodec:
     return picture_codec(size, fit_of(settings, size, crops), {**(CLIP_PICTURES if crops else {}), **settings})
 
 
-PUBLISHED["llava"] = Published(llava_spec, llava_rules, ignored, layout, module, _image, keys={"config.json": KEYS, **processor_keys(SEEN)})
+PUBLISHED["llava"] = Published(llava_spec, llava_rules, ignored, layout, module, _image, equals=llama_equals,
+                               keys={"config.json": KEYS, **processor_keys(SEEN)})
 register(Entry(name="llava", full=llava_7b, toy=_toy, batch=chats, parameters=7_063_427_072, unread=12_596_224 + 2_048,
                source="LLaVA 1.5 7B, 2310.03744; llava-hf/llava-1.5-7b-hf, Llama 2 licence"))

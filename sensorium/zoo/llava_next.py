@@ -19,7 +19,7 @@ import sensorium as sn
 from sensorium.checkpoint import PUBLISHED, Published, Rule
 from sensorium.settings import PICTURES, Keys
 from sensorium.types import Batch
-from sensorium.zoo.llama import llama_decoder
+from sensorium.zoo.llama import llama_decoder, llama_equals
 from sensorium.zoo.llava import KEYS as LLAVA
 from sensorium.zoo.llava import ignored, layout, llava, llava_rules, llava_spec, module
 from sensorium.zoo.published import CLIP_PICTURES, filled, fit_of, picture_codec, processor_keys
@@ -79,6 +79,7 @@ def _rules(spec: sn.Model, config: dict[str, Any]) -> dict[str, Rule]:
     return llava_rules(spec, config) | {"fuse.splice.own": Rule(("image_newline",), lambda x: x[None])}
 
 
-PUBLISHED["llava_next"] = Published(_spec, _rules, ignored, layout, module, _image, keys={"config.json": KEYS, **processor_keys(TILES)})
+PUBLISHED["llava_next"] = Published(_spec, _rules, ignored, layout, module, _image, equals=llama_equals,
+                                    keys={"config.json": KEYS, **processor_keys(TILES)})
 register(Entry(name="llava_next", full=llava_next_7b, toy=_toy, batch=tiled_chats, parameters=7_566_747_648, unread=12_596_224 + 2_048,
                source="LLaVA 1.6 Mistral 7B; llava-hf/llava-v1.6-mistral-7b-hf, Apache-2.0"))

@@ -13,7 +13,7 @@ import sensorium as sn
 from sensorium.checkpoint import PUBLISHED, Published, Rule
 from sensorium.settings import CONFIG, Keys
 from sensorium.types import ConfigError
-from sensorium.zoo.llama import llama, rope_settings, texts, tied_head
+from sensorium.zoo.llama import llama, llama_equals, rope_settings, texts, tied_head
 from sensorium.zoo.published import LLAMA_LAYER, SILU, filled, renamed, rope_keys, stack_names
 from sensorium.zoo.registry import Entry, register
 
@@ -80,7 +80,7 @@ def _rules(spec: sn.Model, config: dict[str, Any]) -> dict[str, Rule]:
     return renamed(qwen_names(spec))
 
 
-PUBLISHED["qwen2"] = Published(published_qwen, _rules, tied_head, keys={"config.json": KEYS})
+PUBLISHED["qwen2"] = Published(published_qwen, _rules, tied_head, equals=llama_equals, keys={"config.json": KEYS})
 register(Entry(name="qwen2", full=qwen25_500m, toy=_toy, batch=texts, parameters=494_032_768,
                source="Qwen2.5 0.5B, 2412.15115; Qwen/Qwen2.5-0.5B-Instruct, Apache-2.0"))
 register(Entry(name="qwen2_7b", full=qwen25_7b, toy=_toy, batch=texts, parameters=7_615_616_512,

@@ -19,7 +19,7 @@ from sensorium.checkpoint import PUBLISHED, Published, Rule
 from sensorium.codecs.native import ClipCodec, NativeCodec, from_config
 from sensorium.settings import CONFIG, PICTURES, Keys
 from sensorium.types import Batch, ConfigError
-from sensorium.zoo.llama import llama, tied_head
+from sensorium.zoo.llama import llama, llama_equals, tied_head
 from sensorium.zoo.published import SILU, filled, processor_keys, renamed, rope_keys, stack_names
 from sensorium.zoo.qwen import DEFAULTS, published_qwen, qwen_decoder, qwen_names
 from sensorium.zoo.qwen import KEYS as QWEN
@@ -148,7 +148,8 @@ def _codecs(config: dict[str, Any], pictures: dict[str, Any]) -> tuple[NativeCod
     return from_config(pictures, (config.get("vision_config") or {}).get("tokens_per_second", 4))
 
 
-PUBLISHED["qwen2_5_vl"] = Published(_spec, _rules, tied_head, _layout, _module, image=lambda config, pictures: _codecs(config, pictures)[0],
+PUBLISHED["qwen2_5_vl"] = Published(_spec, _rules, tied_head, _layout, _module, equals=llama_equals,
+                                    image=lambda config, pictures: _codecs(config, pictures)[0],
                                     video=lambda config, pictures: _codecs(config, pictures)[1],
                                     keys={"config.json": KEYS, **processor_keys(SEEN | FILMED, FILMED)})
 for _name, _make, _count in (("3b", qwen_vl_3b, 3_754_622_976), ("7b", qwen_vl_7b, 8_292_166_656), ("72b", qwen_vl_72b, 73_410_777_344)):

@@ -19,7 +19,7 @@ import sensorium as sn
 from sensorium.checkpoint import PUBLISHED, Published, Rule
 from sensorium.layers.positions import RopeScaling
 from sensorium.settings import CONFIG, PICTURES, Keys
-from sensorium.zoo.llama import DEFAULTS, FIXED, llama_decoder, llama_names, published_decoder, tied_head
+from sensorium.zoo.llama import DEFAULTS, FIXED, llama_decoder, llama_equals, llama_names, published_decoder, tied_head
 from sensorium.zoo.llama import KEYS as LLAMA
 from sensorium.zoo.llava import chats
 from sensorium.zoo.published import CLIP_LAYER, GELU_TANH, TOWER, filled, picture_codec, processor_keys, renamed, stack_names
@@ -121,9 +121,9 @@ def _video(config: dict[str, Any], settings: dict[str, Any]) -> sn.FramesCodec:
     return sn.FramesCodec(frame, most=sampling["max_frames"], rate_hz=sampling["fps"], before=INTRO, mark="\nFrame from {time}:", after="\n\n")
 
 
-PUBLISHED["idefics3"] = Published(_spec, _rules, _ignored, _rename, _module, _image,
+PUBLISHED["idefics3"] = Published(_spec, _rules, _ignored, _rename, _module, _image, equals=llama_equals,
                                   keys={"config.json": KEYS, **processor_keys(SPLIT | SAMPLED)})
-PUBLISHED["smolvlm"] = Published(_spec, _rules, _ignored, _rename, _module, _image, _video,
+PUBLISHED["smolvlm"] = Published(_spec, _rules, _ignored, _rename, _module, _image, _video, equals=llama_equals,
                                  keys={"config.json": KEYS, **processor_keys(SPLIT | SAMPLED, FILMED)})
 register(Entry(name="smolvlm", full=smolvlm_256m, toy=_toy, batch=chats, parameters=256_484_928,
                source="SmolVLM 256M, 2504.05299; HuggingFaceTB/SmolVLM-256M-Instruct, Apache-2.0"))

@@ -16,6 +16,7 @@ import torch
 
 import sensorium as sn
 from sensorium.checkpoint import PUBLISHED, Published, Rule
+from sensorium.layers.positions import sinusoids
 from sensorium.settings import CONFIG, GENERATION, NOTES, Keys, because
 from sensorium.types import Batch
 from sensorium.zoo.published import filled, renamed, stack_names
@@ -131,12 +132,22 @@ def _ignored(name: str) -> str | None:
     return "the embeddings again" if name == "proj_out.weight" else None
 
 
+def _equals(spec: sn.Model, name: str) -> str | torch.Tensor | None:
+    if name == "proj_out.weight":
+        return "model.decoder.embed_tokens.weight"
+    if name != "model.encoder.embed_positions.weight":
+        return None
+    audio = spec.encoders["audio"]
+    return torch.cat(sinusoids(torch.arange(audio.patches), audio.width, shift=1).chunk(2, dim=-1)[::-1], dim=-1)
+
+
 def _rename(name: str) -> str:
     """WhisperModel's names to those of the model with a head."""
     return f"model.{name}" if name.startswith(("encoder.", "decoder.")) else name
 
 
-PUBLISHED["whisper"] = Published(_spec, _rules, _ignored, _rename, keys={
+PUBLISHED["whisper"] = Published(_spec, _rules, _ignored, _rename, equals=_equals, 
+                                 head=("proj_out.weight", "model.decoder.embed_tokens.weight"), keys={
     "config.json": KEYS, "generation_config.json": GENERATION | WRITES, "preprocessor_config.json": SOUND,
     "processor_config.json": NOTES | Keys(parts={"feature_extractor": SOUND})})
 register(Entry(name="whisper", full=whisper_base, toy=_toy, batch=sounds, parameters=72_593_920, unread=1500 * 512,
