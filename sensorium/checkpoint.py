@@ -89,8 +89,9 @@ class Published:
 
 
 CODEC_FILES = {"generation_config.json": GENERATION, "tokenizer_config.json": TOKENIZER, "special_tokens_map.json": SPECIAL_TOKENS}
-"""Settings files that say nothing of the weights, and their keys where a family declares no others (pictures' files have none in common)."""
-PICTURE_FILES = ("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json")
+"""Settings files that say nothing of the weights, and their keys where a family declares no others (those of ``VALUE_FILES`` have none in common)."""
+VALUE_FILES = ("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json", "sentence_bert_config.json",
+               "config_sentence_transformers.json")
 
 PUBLISHED: dict[str, Published] = {}
 """config.json's ``model_type`` (or ``_class_name``) -> layout; the zoo fills it."""
@@ -191,7 +192,7 @@ def _published(path: Path) -> tuple[Model, dict[str, Rule], Callable[[str], str 
     if kind not in PUBLISHED:
         raise CheckpointError(f"{path.name} is of kind {kind!r}; known kinds: {', '.join(sorted(PUBLISHED))}")
     entry = PUBLISHED[kind]
-    check_settings(files.settings, {file: keys for file, keys in entry.keys.items() if file not in (*CODEC_FILES, *PICTURE_FILES)})
+    check_settings(files.settings, {file: keys for file, keys in entry.keys.items() if file not in (*CODEC_FILES, *VALUE_FILES)})
     config = {**files.config, "tensor_names": frozenset(files.tensors)}
     tensors = LazyTensors({entry.rename(name): maker for name, maker in files.tensors.makers.items()})
     try:
@@ -254,7 +255,7 @@ def check_codec_settings(files: PublishedFiles, layout: Published | None) -> Non
         ConfigError: by file and key.
     """
     declared = {**CODEC_FILES, **(layout.keys if layout is not None else {})}
-    check_settings(files.settings, {file: keys for file, keys in declared.items() if file in (*CODEC_FILES, *PICTURE_FILES)})
+    check_settings(files.settings, {file: keys for file, keys in declared.items() if file in (*CODEC_FILES, *VALUE_FILES)})
 
 
 def _check_depth(config: dict[str, Any], tensors: int) -> None:

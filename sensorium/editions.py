@@ -20,12 +20,16 @@ from safetensors import SafetensorError, safe_open
 
 from sensorium.types import CheckpointError
 
-__all__ = ["chat_template_of", "content_of", "ends_of", "LazyTensors", "read_settings", "read_tensors", "sharded", "SPECIAL", "tokenizer_with_added"]
+__all__ = ["chat_template_of", "content_of", "ends_of", "LazyTensors", "pooling_of", "read_settings", "read_tensors", "sharded",
+           "SPECIAL", "tokenizer_with_added"]
 
 REFUSED = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 SPECIAL = ("bos", "eos", "pad", "unk", "cls", "sep", "mask")
 WHOLE = ("model", "diffusion_pytorch_model")
 """Names that the libraries give a model's file."""
+STEPS = ("Transformer", "Pooling", "Normalize")
+POOLINGS = {"mean": "mean", "cls": "first"}
+_PART = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.safetensors")
 BESIDE = ("adapter_model", "consolidated", "original", "optimizer", "training_args")
 """Names of files that are no model, or the same one again."""
 
@@ -173,6 +177,30 @@ def tokenizer_with_added(text: str, found: dict[str, dict[str, Any]], name: str)
         return text
 
 
+def pooling_of(path: Path) -> dict[str, str]:
+    """{"pooling": "mean" or "first"} of a folder of sentence-transformers: how the places of a text become one vector; {} of any other folder.
+
+    Raises:
+        CheckpointError: a step, or a way of pooling, that is not built.
+
+    Source: sentence-transformers' modules.json, and the config.json of its Pooling.
+    """
+    if not (path / "modules.json").is_file():
+        return {}
+    try:
+        steps = {step["type"].rpartition(".")[2]: step["path"] for step in json.loads((path / "modules.json").read_text(encoding="utf-8"))}
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError, TypeError, KeyError, AttributeError) as error:
+        raise CheckpointError(f"{path.name}/modules.json is no list of steps with a type and a path; fetch it again") from error
+    if other := [step for step in steps if step not in STEPS]:
+        raise CheckpointError(f"{path.name}/modules.json has the step {other[0]}; only {', '.join(STEPS)} are built")
+    said = read_settings(path / str(steps["Pooling"]) / "config.json") if "Pooling" in steps else {}
+    on = [key.removeprefix("pooling_mode_").partition("_token")[0] for key, value in said.items() if key.startswith("pooling_mode_") and value]
+    ways = [said["pooling_mode"]] if isinstance(said.get("pooling_mode"), str) else on
+    if len(ways) != 1 or ways[0] not in POOLINGS:
+        raise CheckpointError(f"{path.name} pools by {' and '.join(ways) or 'nothing'}; only {' or '.join(POOLINGS)} is built")
+    return {"pooling": POOLINGS[ways[0]]}
+
+
 def sharded(folder: Path, given: Any = None) -> LazyTensors:
     """All tensors of a published folder: of one whole file before those of shards, and neither of copies nor of other editions.
 
@@ -198,7 +226,7 @@ def sharded(folder: Path, given: Any = None) -> LazyTensors:
         found = [path.name for path in folder.iterdir() if path.suffix in (*REFUSED, ".safetensors")]
         raise CheckpointError(f"{folder} has no safetensors of a model" + (
             f"; {found} may hold pickles, which are refused, or belong to something else" if found else ""))
-    elif len(names) > 1:
+    elif len(names) > 1 or _PART.fullmatch(names[0]):
         names = _complete(folder, names)
     return _joined(folder, names)
 
@@ -216,7 +244,7 @@ def _shards(index: Path) -> list[str]:
 
 def _complete(folder: Path, names: list[str]) -> list[str]:
     """Several files without an index: the numbered parts of one model, and nothing else."""
-    parts = [re.fullmatch(r"(.*)-(\d{5})-of-(\d{5})\.safetensors", name) for name in names]
+    parts = [_PART.fullmatch(name) for name in names]
     if not all(parts) or len({(part[1], part[3]) for part in parts}) > 1:
         raise CheckpointError(f"{folder.name} holds {', '.join(names[:4])}{', ...' if len(names) > 4 else ''}, and nothing says which of them is the "
                               "model; call it model.safetensors, or move the others away")

@@ -15,14 +15,26 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sensorium.editions import SPECIAL, LazyTensors, chat_template_of, content_of, ends_of, read_settings, read_tensors, sharded, tokenizer_with_added
+from sensorium.editions import (
+    SPECIAL,
+    LazyTensors,
+    chat_template_of,
+    content_of,
+    ends_of,
+    pooling_of,
+    read_settings,
+    read_tensors,
+    sharded,
+    tokenizer_with_added,
+)
 from sensorium.quantized import unscaled
 from sensorium.types import CheckpointError
 
 __all__ = ["Format", "FORMATS", "LazyTensors", "PublishedFiles", "read_published", "read_settings", "read_tensors", "sharded", "Walker"]
 
 SETTINGS = ("config.json", "generation_config.json", "tokenizer_config.json", "special_tokens_map.json", "preprocessor_config.json",
-            "processor_config.json", "video_preprocessor_config.json", "added_tokens.json")
+            "processor_config.json", "video_preprocessor_config.json", "added_tokens.json", "sentence_bert_config.json",
+            "config_sentence_transformers.json")
 
 
 @dataclass(frozen=True)
@@ -129,10 +141,10 @@ def read_published(path: str | Path) -> PublishedFiles:
     if form is not None and not _stray(path):
         return form.read(path)
     if not (path / "config.json").is_file():
-        known = ", ".join(["safetensors", *FORMATS])
+        known = ", ".join(["safetensors", *sorted(FORMATS)])
         raise CheckpointError(f"{path} has neither model.json nor config.json; give the folder of a saved model (known formats: {known})")
     found = {name: read_settings(path / name) for name in SETTINGS if (path / name).is_file()}
-    config = {**found.get("generation_config.json", {}), **found["config.json"]}
+    config = {**found.get("generation_config.json", {}), **found["config.json"], **pooling_of(path)}
     words = {**found.get("special_tokens_map.json", {}), **found.get("tokenizer_config.json", {})}
     nested, tokenizer = found.get("processor_config.json", {}), path / "tokenizer.json"
     pictures, videos = (nested.get(f"{part}_processor") or found.get(name, {}) for part, name in (

@@ -24,9 +24,10 @@ from tokenizers import decoders, models, pre_tokenizers, processors
 
 from sensorium.formats import FORMATS, Format, LazyTensors, PublishedFiles, Walker
 from sensorium.layers.positions import Rope, RopeScaling
+from sensorium.settings import Keys, because
 from sensorium.types import CheckpointError, ConfigError
 
-__all__ = ["rebuild_tokenizer", "read_gguf"]
+__all__ = ["FILE", "KEYS", "rebuild_tokenizer", "read_gguf"]
 
 NUMBERS = dict(enumerate("BbHhIif?")) | {10: "Q", 11: "q", 12: "d"}
 STRING, ARRAY = 8, 9
@@ -37,6 +38,25 @@ LONGEST_PIECE = 64  # characters; nobody trains longer ones, and cutting one in 
 _PART = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.gguf")
 ENDS = ("eos", "eot", "eom")
 """Tokens that end an answer: of the text, of the turn, of a message that calls a tool."""
+
+FILE = "the header of a GGUF"
+KEYS = Keys(
+    built=(*(f"llama.{name}" for name in (
+        "embedding_length", "block_count", "attention.head_count", "attention.head_count_kv", "feed_forward_length", "context_length",
+        "rope.freq_base",
+        "attention.layer_norm_rms_epsilon", "attention.key_length", "attention.value_length", "rope.dimension_count", "rope.scale_linear",
+        "rope.scaling.type", "rope.scaling.factor", "expert_count")), *(f"tokenizer.ggml.{name}" for name in (
+            "model", "pre", "tokens", "scores", "token_type", "merges", "add_bos_token", "add_space_prefix", *(f"{short}_token_id" for short in (
+                "bos", "eos", "eot", "eom", "unknown", "padding")))), "tokenizer.chat_template", "tokenizer.huggingface.json"),
+    only={"llama.rope.scaling.attn_factor": 1.0, "llama.rope.scaling.alpha": 1.0, "tokenizer.ggml.add_eos_token": False,
+          "tokenizer.ggml.remove_extra_whitespaces": False, "llama.attention.causal": True},
+    harmless={**because("the tensors say it", "llama.vocab_size", "llama.tensor_data_layout", "llama.expert_used_count"),
+              **because("of scaling that is refused, or a remark", "llama.rope.scaling.original_context_length", "llama.rope.scaling.finetuned"),
+              **because("of other templates than the one that counts", "tokenizer.chat_templates"),
+              **because("of kinds of text and tasks that no conversation has", "tokenizer.ggml.token_type_count", *(
+                  f"tokenizer.ggml.{name}_token_id" for name in ("seperator", "mask", "cls", "prefix", "suffix", "middle", *(
+                      f"fim_{part}" for part in ("pre", "suf", "mid", "pad", "rep", "sep")))), "tokenizer.ggml.add_sep_token")})
+"""What llama.cpp's converter writes of the model and of its words; what begins with "general." is who made it."""
 
 NAMES = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
 LAYER = {"attn_norm": "input_layernorm", "attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj", "attn_v": "self_attn.v_proj",
@@ -180,8 +200,13 @@ def _config(header: _Header, meta: dict[str, Any], stored: dict[str, _Stored]) -
     turned = number("rope.dimension_count", config["head_dim"])
     if turned != config["head_dim"]:
         raise CheckpointError(f"{header.name} turns {turned} of {config['head_dim']} numbers of a head; only models that turn all are read")
+    if number("attention.value_length", config["head_dim"]) != config["head_dim"]:
+        raise CheckpointError(f"{header.name} has values of {meta['llama.attention.value_length']} numbers a head and keys of {config['head_dim']}; "
+                              "only models that have as many of both are read")
     old = meta.get("llama.rope.scale_linear", 1.0)
     scaling = meta.get("llama.rope.scaling.type", "none" if old == 1 else "linear")
+    if scaling != "none" and "rope_freqs.weight" in stored:
+        raise CheckpointError(f"{header.name} slows its rotary positions twice, by {scaling!r} and by a table; only one of both is read")
     if scaling != "none":
         config["rope_scaling"] = {"rope_type": scaling, "factor": number("rope.scaling.factor", old, float)}
     elif "rope_freqs.weight" in stored:
@@ -211,6 +236,8 @@ def rebuild_tokenizer(meta: dict[str, Any]) -> str | None:
     Raises:
         CheckpointError: a tokenizer of a kind that cannot be rebuilt.
     """
+    if isinstance(meta.get("tokenizer.huggingface.json"), str):
+        return meta["tokenizer.huggingface.json"]
     kind, pre = meta.get("tokenizer.ggml.model"), str(meta.get("tokenizer.ggml.pre", "gpt-2"))
     if kind is None:
         return None
@@ -300,11 +327,18 @@ def read_gguf(path: Path) -> PublishedFiles:
     beside, template = path.parent / "tokenizer.json", meta.get("tokenizer.chat_template")
     ends = tuple(meta[key] for key in (f"tokenizer.ggml.{name}_token_id" for name in ENDS) if key in meta)
     return PublishedFiles(config, LazyTensors(makers), lambda: beside.read_text("utf-8") if beside.is_file() else rebuild_tokenizer(meta),
-                          template if isinstance(template, str) else None, _special(meta, _texts(meta, "tokens")), ends=ends)
+                          template if isinstance(template, str) else None, _special(meta, _texts(meta, "tokens")), ends=ends,
+                          settings={FILE: _said(meta)})
+
+
+def _said(meta: dict[str, Any]) -> dict[str, Any]:
+    """The settings of the model and of its words; of a list, how long it is."""
+    return {key: f"a list of {len(value)}" if isinstance(value, list | np.ndarray) else value for key, value in meta.items()
+            if key.startswith(("llama.", "tokenizer.")) and not key.startswith("tokenizer.chat_template.")}
 
 
 def _parts(path: Path) -> tuple[_Header, dict[str, Any], dict[str, _Stored], dict[str, _Header]]:
-    """A file, or all the files that it is one part of: the settings of the first, the tensors of all, and in which each of them lies.
+    """A file, or all the files that it is one part of: the first with its settings, the tensors of all, and in which each of them lies.
 
     Source: the ``gguf`` library's names and keys of splits.
     """

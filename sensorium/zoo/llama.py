@@ -17,6 +17,8 @@ from sensorium.checkpoint import PUBLISHED, Published, Rule
 from sensorium.layers.positions import Rope, RopeScaling
 from sensorium.settings import CONFIG, Keys
 from sensorium.types import Batch, ConfigError
+from sensorium.zoo.gguf import FILE as GGUF_FILE
+from sensorium.zoo.gguf import KEYS as GGUF
 from sensorium.zoo.published import LLAMA_LAYER, SILU, filled, renamed, rope_keys, stack_names
 from sensorium.zoo.registry import Entry, register
 
@@ -145,7 +147,7 @@ def _rules(spec: sn.Model, config: dict[str, Any]) -> dict[str, Rule]:
     return renamed(llama_names(spec))
 
 
-PUBLISHED["llama"] = Published(_spec, _rules, tied_head, equals=llama_equals, keys={"config.json": KEYS})
+PUBLISHED["llama"] = Published(_spec, _rules, tied_head, equals=llama_equals, keys={"config.json": KEYS, GGUF_FILE: GGUF})
 register(Entry(name="llama", full=smollm2_135m, toy=_toy, batch=texts, parameters=134_515_008,
                source="SmolLM2 135M, 2502.02737; HuggingFaceTB/SmolLM2-135M-Instruct, Apache-2.0"))
 register(Entry(name="llama3", full=llama3_8b, toy=_toy3, batch=texts, parameters=8_030_261_248,

@@ -19,6 +19,8 @@ from sensorium.checkpoint import PUBLISHED, Published, Rule
 from sensorium.layers.positions import sinusoids
 from sensorium.settings import CONFIG, GENERATION, NOTES, Keys, because
 from sensorium.types import Batch
+from sensorium.zoo.ctranslate2 import FILE as CTRANSLATE2_FILE
+from sensorium.zoo.ctranslate2 import KEYS as CTRANSLATE2
 from sensorium.zoo.published import filled, renamed, stack_names
 from sensorium.zoo.registry import Entry, register
 
@@ -148,7 +150,7 @@ def _rename(name: str) -> str:
 
 PUBLISHED["whisper"] = Published(_spec, _rules, _ignored, _rename, equals=_equals, 
                                  head=("proj_out.weight", "model.decoder.embed_tokens.weight"), keys={
-    "config.json": KEYS, "generation_config.json": GENERATION | WRITES, "preprocessor_config.json": SOUND,
+    "config.json": KEYS, CTRANSLATE2_FILE: CTRANSLATE2, "generation_config.json": GENERATION | WRITES, "preprocessor_config.json": SOUND,
     "processor_config.json": NOTES | Keys(parts={"feature_extractor": SOUND})})
 register(Entry(name="whisper", full=whisper_base, toy=_toy, batch=sounds, parameters=72_593_920, unread=1500 * 512,
                source="Whisper base, 2212.04356; openai/whisper-base, MIT"))
