@@ -120,14 +120,15 @@ TRAINING = because(
 
 NOTES = Keys(harmless={
     **because("who wrote the file, and with what", "_name_or_path", "name_or_path", "architectures", "transformers_version", "_commit_hash",
-               "auto_map", "transformers.js_config", "unsloth_version", "unsloth_fixed", "model_name", "_class_name", "_diffusers_version"),
+               "auto_map", "transformers.js_config", "resume_path", "unsloth_version", "unsloth_fixed", "model_name", "_class_name",
+               "_diffusers_version"),
     **because("numbers are loaded as load(dtype=...) says", "torch_dtype", "dtype", "use_bfloat16"),
     **because("how the published program computes or reports, not what", "return_dict", "use_return_dict", "output_hidden_states",
-               "output_attentions", "torchscript", "use_cache", "chunk_size_feed_forward", "_attn_implementation", "_attn_implementation_autoset",
-               "attn_implementation", "_attn_implementation_internal", "_flash_attn_2_enabled", "_experts_implementation", "pretraining_tp",
-               "tf_legacy_loss", "ep_size", "output_router_logits", "use_mems_eval", "device_map", "problem_type", "finetuning_task",
-               "tokenizer_class", "id2label", "label2id", "num_labels", "keys_to_ignore_at_inference", "ignore_index", "is_llama_config",
-               "rope_interleaved", "task_specific_params"),
+               "output_attentions", "torchscript", "use_cache", "use_reentrant_checkpointing", "chunk_size_feed_forward", "_attn_implementation",
+               "_attn_implementation_autoset", "attn_implementation", "_attn_implementation_internal", "_flash_attn_2_enabled",
+               "_experts_implementation", "pretraining_tp", "tf_legacy_loss", "ep_size", "output_router_logits", "use_mems_eval", "device_map",
+               "problem_type", "finetuning_task", "tokenizer_class", "id2label", "label2id", "num_labels", "keys_to_ignore_at_inference",
+               "ignore_index", "is_llama_config", "rope_interleaved", "task_specific_params"),
     **TRAINING})
 """Keys that say nothing of the model: any config.json may have them."""
 
@@ -188,6 +189,6 @@ PICTURES = NOTES | Keys(
     only={"do_resize": True, "do_rescale": True, "do_normalize": True, "rescale_factor": 1 / 255, "do_convert_rgb": (True, None)},
     harmless=because("which program wrote the file, and how it computes", "image_processor_type", "feature_extractor_type", "processor_class",
                       "_processor_class", "_valid_processor_keys", "_valid_kwargs_names", "use_fast", "device", "input_data_format", "data_format",
-                      "return_tensors", "disable_grouping", "default_to_square", "video_processor_type", "image_processor_class",
-                      "video_processor_class"))
+                      "return_tensors", "disable_grouping", "default_to_square", "aspect_ratio_setting", "video_processor_type",
+                      "image_processor_class", "video_processor_class"))
 """preprocessor_config.json: keys that the settings of any model's pictures may have."""

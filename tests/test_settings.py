@@ -10,7 +10,7 @@ import pytest
 import transformers
 
 import sensorium as sn
-from sensorium.checkpoint import PUBLISHED
+from sensorium.checkpoint import CODEC_FILES, PUBLISHED
 from sensorium.settings import GENERATION, Keys, check_settings, rows
 
 KEYS = Keys(built=("width",), only={"act": "silu", "scale": 1 / 255, "bias": (False, None)}, harmless={"note": "a remark"},
@@ -75,6 +75,100 @@ def test_every_key_of_answers_is_declared() -> None:
     assert set(every(vars(transformers.GenerationConfig()), GENERATION)) == refused
     with pytest.raises(sn.ConfigError, match="sets bad_words_ids to"):
         check_settings({"generation_config.json": {"bad_words_ids": [[3]]}}, {"generation_config.json": GENERATION})
+
+
+CLIP_L = {"hidden_size": 1024, "image_size": 336, "intermediate_size": 4096, "model_type": "clip_vision_model", "num_attention_heads": 16,
+          "num_hidden_layers": 24, "patch_size": 14, "projection_dim": 768, "vocab_size": 32_000}
+SEES = {"crop_size": {"height": 336, "width": 336}, "do_center_crop": True, "do_convert_rgb": True, "do_normalize": True, "do_rescale": True,
+        "do_resize": True, "image_mean": [0.48145466, 0.4578275, 0.40821073], "image_std": [0.26862954, 0.26130258, 0.27577711], "resample": 3,
+        "rescale_factor": 0.00392156862745098, "size": {"shortest_edge": 336}}
+REAL = {  # as they are published, by what stands in each of their files
+    "SmolLM2-135M-Instruct": {"config.json": {
+        "architectures": ["LlamaForCausalLM"], "attention_bias": False, "attention_dropout": 0.0, "bos_token_id": 1, "eos_token_id": 2,
+        "hidden_act": "silu", "hidden_size": 576, "initializer_range": 0.041666666666666664, "intermediate_size": 1536, "is_llama_config": True,
+        "max_position_embeddings": 8192, "mlp_bias": False, "model_type": "llama", "num_attention_heads": 9, "num_hidden_layers": 30,
+        "num_key_value_heads": 3, "pad_token_id": 2, "pretraining_tp": 1, "rms_norm_eps": 1e-05, "rope_interleaved": False, "rope_scaling": None,
+        "rope_theta": 100_000, "tie_word_embeddings": True, "torch_dtype": "bfloat16", "transformers_version": "4.42.3",
+        "transformers.js_config": {"kv_cache_dtype": {"fp16": "float16"}}, "use_cache": True, "vocab_size": 49_152}},
+    "SmolVLM2-500M-Video-Instruct": {"config.json": {
+        "architectures": ["SmolVLMForConditionalGeneration"], "image_token_id": 49_190, "model_type": "smolvlm", "pad_token_id": 128_002,
+        "scale_factor": 4, "text_config": {
+            "architectures": ["VLlama3ForCausalLM"], "head_dim": 64, "hidden_size": 960, "intermediate_size": 2560, "is_llama_config": True,
+            "max_position_embeddings": 8192, "model_type": "llama", "neftune_noise_alpha": 0.0, "num_attention_heads": 15, "num_hidden_layers": 32,
+            "num_key_value_heads": 5, "pad_token_id": 2, "pixel_shuffle_factor": 4, "qk_layer_norms": False, "rms_norm_eps": 1e-05,
+            "rope_interleaved": False, "rope_theta": 100_000, "torch_dtype": "bfloat16", "use_resampler": False, "vocab_size": 49_280},
+        "tie_word_embeddings": False, "torch_dtype": "float32", "transformers_version": "4.47.1", "use_cache": False,
+        "use_reentrant_checkpointing": False, "vision_config": {
+            "hidden_size": 768, "image_size": 512, "max_image_size": {"longest_edge": 512}, "model_type": "smolvlm_vision", "num_attention_heads": 12,
+            "patch_size": 16, "size": {"longest_edge": 2048}, "tie_word_embeddings": False, "use_base_siglip": False},
+        "vocab_size": 49_280}},
+    "llava-1.5-7b-hf": {"config.json": {
+        "architectures": ["LlavaForConditionalGeneration"], "ignore_index": -100, "image_token_index": 32_000, "model_type": "llava",
+        "pad_token_id": 32_001, "projector_hidden_act": "gelu", "text_config": {
+            "_name_or_path": "lmsys/vicuna-7b-v1.5", "architectures": ["LlamaForCausalLM"], "max_position_embeddings": 4096, "model_type": "llama",
+            "rms_norm_eps": 1e-05, "torch_dtype": "float16", "vocab_size": 32_064},
+        "tie_word_embeddings": False, "torch_dtype": "float16", "transformers_version": "4.36.0.dev0", "vision_config": CLIP_L,
+        "vision_feature_layer": -2, "vision_feature_select_strategy": "default", "vocab_size": 32_064},
+        "preprocessor_config.json": SEES | {"image_processor_type": "CLIPImageProcessor", "processor_class": "LlavaProcessor"}},
+    "llava-v1.6-mistral-7b-hf": {"config.json": {
+        "architectures": ["LlavaNextForConditionalGeneration"], "ignore_index": -100, "image_token_index": 32_000, "model_type": "llava_next",
+        "image_grid_pinpoints": [[336, 672], [672, 336], [672, 672], [1008, 336], [336, 1008]], "projector_hidden_act": "gelu", "text_config": {
+            "_name_or_path": "mistralai/Mistral-7B-Instruct-v0.2", "architectures": ["MistralForCausalLM"], "intermediate_size": 14_336,
+            "max_position_embeddings": 32_768, "model_type": "mistral", "num_key_value_heads": 8, "rms_norm_eps": 1e-05, "rope_theta": 1e6,
+            "sliding_window": None, "torch_dtype": "bfloat16", "vocab_size": 32_064},
+        "torch_dtype": "float16", "transformers_version": "4.39.0.dev0", "use_image_newline_parameter": True, "vision_config": CLIP_L,
+        "vision_feature_layer": -2, "vision_feature_select_strategy": "default", "vocab_size": 32_064},
+        "preprocessor_config.json": SEES | {
+            "aspect_ratio_setting": "anyres", "do_pad": True, "image_processor_type": "LlavaNextImageProcessor",
+            "processor_class": "LlavaNextProcessor", "image_grid_pinpoints": [[336, 672], [672, 336], [672, 672], [1008, 336], [336, 1008]]}},
+    "Qwen2.5-VL-7B-Instruct": {"config.json": {
+        "architectures": ["Qwen2_5_VLForConditionalGeneration"], "attention_dropout": 0.0, "bos_token_id": 151_643, "eos_token_id": 151_645,
+        "hidden_act": "silu", "hidden_size": 3584, "image_token_id": 151_655, "initializer_range": 0.02, "intermediate_size": 18_944,
+        "max_position_embeddings": 128_000, "max_window_layers": 28, "model_type": "qwen2_5_vl", "num_attention_heads": 28, "num_hidden_layers": 28,
+        "num_key_value_heads": 4, "rms_norm_eps": 1e-06, "rope_scaling": {"mrope_section": [16, 24, 24], "type": "mrope"}, "rope_theta": 1e6,
+        "sliding_window": 32_768, "tie_word_embeddings": False, "torch_dtype": "bfloat16", "transformers_version": "4.41.2", "use_cache": True,
+        "use_sliding_window": False, "video_token_id": 151_656, "vision_end_token_id": 151_653, "vision_start_token_id": 151_652,
+        "vision_token_id": 151_654, "vocab_size": 152_064, "vision_config": {
+            "depth": 32, "hidden_act": "silu", "hidden_size": 1280, "intermediate_size": 3420, "num_heads": 16, "in_chans": 3,
+            "out_hidden_size": 3584, "patch_size": 14, "spatial_merge_size": 2, "spatial_patch_size": 14, "window_size": 112,
+            "fullatt_block_indexes": [7, 15, 23, 31], "tokens_per_second": 2, "temporal_patch_size": 2}},
+        "generation_config.json": {"bos_token_id": 151_643, "pad_token_id": 151_643, "do_sample": True, "eos_token_id": [151_645, 151_643],
+                                   "repetition_penalty": 1.05, "temperature": 0.000001, "transformers_version": "4.49.0"},
+        "preprocessor_config.json": {"min_pixels": 3136, "max_pixels": 12_845_056, "patch_size": 14, "temporal_patch_size": 2, "merge_size": 2,
+                                     "image_mean": SEES["image_mean"], "image_std": SEES["image_std"],
+                                     "image_processor_type": "Qwen2VLImageProcessor", "processor_class": "Qwen2_5_VLProcessor"}},
+}
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_settings_as_they_are_published_are_taken(name: str) -> None:
+    files = REAL[name]
+    layout = PUBLISHED[files["config.json"]["model_type"]]
+    check_settings(files, {**CODEC_FILES, **layout.keys})
+    assert made(files["config.json"]["model_type"], files["config.json"]).startswith("{")
+    if "preprocessor_config.json" in files:
+        assert layout.image(files["config.json"], files["preprocessor_config.json"]).to_json()
+
+
+@pytest.mark.parametrize(("change", "says"), [
+    ({"do_rescale": False}, "do_rescale to False"), ({"do_pad": True}, "do_pad to True"), ({"size": {"shortest_edge": 384}}, "set size to"),
+    ({"do_center_crop": False}, "do_center_crop to False"), ({"crop_size": {"height": 224, "width": 224}}, "crop_size to"), ({"resample": 5},
+                                                                                                                             "resample"),
+    ({"do_reduce_labels": True}, "do_reduce_labels to True"), ({"size": 224}, "set size to 224")])
+def test_settings_of_pictures_that_are_not_built_are_refused(change: dict, says: str) -> None:
+    layout, config = PUBLISHED["llava"], REAL["llava-1.5-7b-hf"]["config.json"]
+    with pytest.raises(sn.ConfigError, match=says):
+        check_settings({"preprocessor_config.json": SEES | change}, layout.keys)
+        layout.image(config, SEES | change)
+
+
+def test_how_a_picture_becomes_a_square() -> None:
+    """CLIP's program cuts the middle out, SigLIP's squeezes; each has means of its own where the file names none."""
+    layout, config = PUBLISHED["llava"], REAL["llava-1.5-7b-hf"]["config.json"]
+    assert (layout.image(config, SEES).fit, layout.image(config, {"size": 336, "crop_size": 336}).fit) == ("crop", "crop")
+    assert layout.image(config, {}).mean == tuple(SEES["image_mean"])
+    squeezed = layout.image(config, {"size": {"height": 336, "width": 336}, "image_processor_type": "SiglipImageProcessor"})
+    assert (squeezed.fit, squeezed.mean) == ("squash", (0.5, 0.5, 0.5))
 
 
 ELSEWHERE = {"model_type", "quantization_config", "eos_token_id", "max_position_embeddings", "image_token_id", "image_token_index", "video_token_id",

@@ -30,7 +30,7 @@ DEFAULTS = {"vocab_size": 32_000, "hidden_size": 4096, "intermediate_size": 11_0
 FIXED = {"hidden_act": SILU}
 KEYS = CONFIG | rope_keys("linear", "llama3") | Keys(
     built=(*DEFAULTS, "num_key_value_heads", "head_dim", "attention_bias", "mlp_bias", "max_position_embeddings"), only=FIXED,
-    harmless={"max_sequence_length": "max_position_embeddings by an older name"})
+    harmless={"max_sequence_length": "max_position_embeddings by an older name", "activation": "hidden_act is the one that counts"})
 
 
 def llama_decoder(width: int, depth: int, heads: int, hidden: int, kv_heads: int | None = None, eps: float = 1e-5, theta: float = 1e4,
