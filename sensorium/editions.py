@@ -21,10 +21,9 @@ from safetensors import SafetensorError, safe_open
 from sensorium.types import CheckpointError
 
 __all__ = ["chat_template_of", "content_of", "ends_of", "LazyTensors", "pooling_of", "read_settings", "read_tensors", "sharded",
-           "SPECIAL", "tokenizer_with_added"]
+           "tokenizer_with_added"]
 
 REFUSED = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
-SPECIAL = ("bos", "eos", "pad", "unk", "cls", "sep", "mask")
 WHOLE = ("model", "diffusion_pytorch_model")
 """Names that the libraries give a model's file."""
 STEPS = ("Transformer", "Pooling", "Normalize")
@@ -99,7 +98,7 @@ def read_settings(path: Path) -> dict[str, Any]:
 
 def content_of(word: Any) -> str:
     """The text of a token, which older files write as an object."""
-    return word["content"] if isinstance(word, dict) else word
+    return word.get("content") if isinstance(word, dict) else word
 
 
 def ends_of(found: dict[str, dict[str, Any]]) -> tuple[int | str, ...]:

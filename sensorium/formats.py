@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from sensorium.editions import (
-    SPECIAL,
     LazyTensors,
     chat_template_of,
     content_of,
@@ -153,9 +152,17 @@ def read_published(path: str | Path) -> PublishedFiles:
     return PublishedFiles(
         config, LazyTensors(unscaled(sharded(path, config.get("transformers_weights")).makers, config)),
         lambda: tokenizer_with_added(tokenizer.read_text(encoding="utf-8"), found, path.name) if tokenizer.is_file() else None,
-        chat_template_of(path, found, sees), {name: content_of(words[f"{name}_token"]) for name in SPECIAL if words.get(f"{name}_token")},
+        chat_template_of(path, found, sees), _named(words),
         pictures or ({key: value for key, value in nested.items() if key != "chat_template"} if "image_mean" in nested else {}), videos,
         settings=found, ends=ends_of(found))
+
+
+def _named(words: dict[str, Any]) -> dict[str, str]:
+    """The tokens that have a name, those of a model's own too: a chat template may write any of them."""
+    more = [words.get(key) for key in ("extra_special_tokens", "model_specific_special_tokens")]
+    every = {**{key: token for part in more if isinstance(part, dict) for key, token in part.items()}, **words}
+    texts = {key.removesuffix("_token"): content_of(token) for key, token in every.items() if key.endswith("_token") and token}
+    return {name: text for name, text in texts.items() if isinstance(text, str)}
 
 
 def _stray(path: Path) -> bool:

@@ -185,7 +185,7 @@ TOKENIZER = SPECIAL_TOKENS | NOTES | Keys(built=("chat_template",), harmless={
 """tokenizer_config.json."""
 
 PICTURES = NOTES | Keys(
-    built=("image_mean", "image_std", "resample", "size", "crop_size"),
+    built=("image_mean", "image_std", "resample", "size"),
     only={"do_resize": True, "do_rescale": True, "do_normalize": True, "rescale_factor": 1 / 255, "do_convert_rgb": (True, None)},
     harmless=because("which program wrote the file, and how it computes", "image_processor_type", "feature_extractor_type", "processor_class",
                       "_processor_class", "_valid_processor_keys", "_valid_kwargs_names", "use_fast", "device", "input_data_format", "data_format",

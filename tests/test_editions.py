@@ -178,6 +178,16 @@ def test_tokens_that_stand_beside_the_tokenizer_are_its_own(tmp_path: Path) -> N
     assert ours.encode(text, special=True) == wanted(text, add_special_tokens=False).input_ids and number in ours.encode(text, special=True)
 
 
+def test_a_template_may_write_any_token_that_has_a_name(tmp_path: Path) -> None:
+    folder = saved(llama(), tmp_path)
+    write(folder, "tokenizer.json", byte_level().to_str())
+    source = "{{ bos_token }}{% for m in messages %}{{ think_token }}{{ m.content }}{% endfor %}"
+    write(folder, "tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast", "chat_template": source, "bos_token": "<|begin_of_text|>",
+                                            "extra_special_tokens": {"think_token": "<think>"}})
+    wanted = transformers.AutoTokenizer.from_pretrained(folder).apply_chat_template([{"role": "user", "content": "hi"}], tokenize=False)
+    assert Codecs.load(folder).template.render([sn.user("hi")]) == wanted == "<|begin_of_text|><think>hi"
+
+
 @pytest.mark.parametrize("files", [
     {"config.json": 1, "generation_config.json": [2, 0]}, {"config.json": [1, 0]}, {"generation_config.json": 0},
     {"tokenizer_config.json": "<|endoftext|>"}, {"special_tokens_map.json": {"content": "<|endoftext|>"}}, {"config.json": 0}, {"config.json": 40}])

@@ -162,6 +162,33 @@ def test_settings_of_pictures_that_are_not_built_are_refused(change: dict, says:
         layout.image(config, SEES | change)
 
 
+@pytest.mark.parametrize(("kind", "config", "settings"), [
+    ("llava", {}, SEES), ("llava_next", {}, {**SEES, "image_grid_pinpoints": [[336, 672]]}),
+    ("smolvlm", {}, {"image_mean": [0.4] * 3, "image_std": [0.4] * 3, "resample": 1, "size": {"longest_edge": 2048}, "do_image_splitting": True,
+                     "max_image_size": {"longest_edge": 512}, "do_pad": True}),
+    ("aya_vision", {}, {"image_mean": [0.4] * 3, "image_std": [0.4] * 3, "resample": 3, "size": {"height": 364, "width": 364}, "min_patches": 1,
+                        "max_patches": 12, "crop_to_patches": True}),
+    ("idefics", {}, {"image_mean": [0.4] * 3, "image_std": [0.4] * 3, "image_size": 224, "image_num_channels": 3}),
+    ("qwen2_5_vl", {}, REAL["Qwen2.5-VL-7B-Instruct"]["preprocessor_config.json"]),
+    ("deepseek_vl_v2", {}, {"image_mean": [0.4] * 3, "image_std": [0.4] * 3, "candidate_resolutions": [[384, 384], [384, 768]], "patch_size": 14})])
+def test_a_built_key_of_pictures_changes_their_codec(kind: str, config: dict, settings: dict) -> None:
+    layout = PUBLISHED[kind]
+    keys = layout.keys["preprocessor_config.json"]
+    assert every(settings, keys) == []
+
+    def codec(value: dict) -> str:
+        try:
+            return layout.image(config, value).to_json()
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            return repr(error)
+
+    for key, value in settings.items():
+        if key in {*keys.built, *keys.harmless}:
+            other = {edge: size * 2 for edge, size in value.items()} if isinstance(value, dict) else changed(value)
+            other = [[2 * side for side in sides] for sides in value] if key in ("candidate_resolutions", "image_grid_pinpoints") else other
+            assert (codec({**settings, key: other}) != codec(settings)) == (key in keys.built), key
+
+
 def test_how_a_picture_becomes_a_square() -> None:
     """CLIP's program cuts the middle out, SigLIP's squeezes; each has means of its own where the file names none."""
     layout, config = PUBLISHED["llava"], REAL["llava-1.5-7b-hf"]["config.json"]

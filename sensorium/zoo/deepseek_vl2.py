@@ -45,7 +45,7 @@ KEYS = CONFIG | Keys(
         "language_config": V2 | Keys(only={"scoring_func": ("softmax", "sigmoid"), "norm_topk_prob": (True, False)}, harmless={
             "lm_head": "there is one"})})
 SEEN = PICTURES | Keys(
-    built=("candidate_resolutions",), only={"image_token": "<image>", "normalize": (True, None)},
+    built=("candidate_resolutions",), only={"image_token": "<image>", "normalize": (True, None), "resample": (3, None), "size": None},
     harmless={**dict.fromkeys(("pad_token", "add_special_token", "sft_format", "mask_prompt", "ignore_id", "patch_size", "downsample_ratio"),
                               "config.json, the tokenizer or the chat template says it")})
 GRIDS = tuple((384 * rows, 384 * columns) for rows in range(1, 10) for columns in range(1, 10) if rows * columns <= 9)

@@ -42,7 +42,8 @@ KEYS = CONFIG | Keys(
            "vision_config": TOWER | Keys(only={"model_type": ("clip_vision_model", "siglip_vision_model")}, harmless={
                "projection_dim": "behind the layer that is read", "vision_use_head": "behind the layer that is read",
                "vocab_size": "a tower has no words"})})
-SEEN = PICTURES | Keys(built=("do_center_crop",), only={"do_pad": (False, None)}, harmless={"image_grid_pinpoints": "of models that read tiles"})
+SEEN = PICTURES | Keys(built=("do_center_crop", "crop_size"), only={"do_pad": (False, None)},
+                       harmless={"image_grid_pinpoints": "of models that read tiles"})
 
 
 def llava(image: sn.VisionEncoder, decoder: sn.Decoder, vocab: int, act: str = "gelu", bias: bool = True, skip: int = 1,

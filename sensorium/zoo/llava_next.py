@@ -30,7 +30,7 @@ __all__ = ["llava_next", "llava_next_7b", "tiled_chats"]
 GRIDS = ((336, 672), (672, 336), (672, 672), (1008, 336), (336, 1008))
 FIXED = {"vision_feature_select_strategy": "default"}
 KEYS = LLAVA | Keys(built=("image_grid_pinpoints",), only={**FIXED, "use_image_newline_parameter": (True, None)})
-TILES = PICTURES | Keys(built=("image_grid_pinpoints",), only={"do_center_crop": (True, None)}, harmless={
+TILES = PICTURES | Keys(built=("image_grid_pinpoints", "crop_size"), only={"do_center_crop": (True, None)}, harmless={
     "do_pad": "of batches; every picture has its own number of tiles here"})
 
 

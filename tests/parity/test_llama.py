@@ -16,7 +16,7 @@ import sensorium as sn
 from sensorium import catalog
 from sensorium.checkpoint import read_published
 from sensorium.generate import Sampling, continue_text
-from sensorium.layers.positions import RopeScaling
+from sensorium.layers.positions import Rope, RopeScaling
 from sensorium.types import CheckpointError
 from sensorium.zoo.llama import smollm2_135m
 
@@ -88,6 +88,21 @@ def test_older_configs_say_the_same(tmp_path: Path) -> None:
     config |= {"rope_theta": rope.pop("rope_theta"), "rope_scaling": rope}
     (folder / "config.json").write_text(json.dumps(config))
     assert sn.load(folder).spec == spec
+
+
+@pytest.mark.parametrize("change", [
+    {"rope_scaling": {"rope_type": "linear", "factor": 4.0}},  # beside rope_parameters the older name counts
+    {"rope_parameters": None, "rope_theta": 7e3, "rope_scaling": {"type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}},
+    {"rope_parameters": None, "rope_theta": 7e3, "original_max_position_embeddings": 8,
+     "rope_scaling": {"type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 16}}])
+def test_positions_of_two_editions_turn_as_in_the_library(change: dict[str, Any], tmp_path: Path) -> None:
+    folder = saved(reference(rope_parameters=dict(rope_type="default", rope_theta=5e3)), tmp_path)
+    config = json.loads((folder / "config.json").read_text()) | change
+    (folder / "config.json").write_text(json.dumps({key: value for key, value in config.items() if value is not None}))
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(folder)
+    stack = sn.load(folder).spec.decoder.read
+    plain = Rope(8, theta=stack.rope_theta).frequencies()
+    torch.testing.assert_close(stack.rope_scaling.slowed(plain), theirs.model.rotary_emb.inv_freq)
 
 
 def test_a_head_that_repeats_the_embeddings_is_named(tmp_path: Path) -> None:
