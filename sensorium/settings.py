@@ -28,12 +28,14 @@ class Keys:
         only: key -> the one value that is built; a tuple holds several.
         harmless: key -> why its value makes no difference.
         parts: key -> the keys of the object that stands there; "*" is every key that is named nowhere else.
+        endings: ends of further keys that are built.
     """
 
     built: tuple[str, ...] = ()
     only: Mapping[str, Any] = field(default_factory=dict)
     harmless: Mapping[str, str] = field(default_factory=dict)
     parts: Mapping[str, Keys] = field(default_factory=dict)
+    endings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         names = [*self.built, *self.only, *self.harmless, *self.parts]
@@ -45,7 +47,7 @@ class Keys:
         later = {*other.built, *other.only, *other.harmless, *other.parts}
         return Keys((*(key for key in self.built if key not in later), *other.built),
                     *({**{k: v for k, v in mine.items() if k not in later}, **more} for mine, more in (
-                        (self.only, other.only), (self.harmless, other.harmless), (self.parts, other.parts))))
+                        (self.only, other.only), (self.harmless, other.harmless), (self.parts, other.parts))), (*self.endings, *other.endings))
 
 
 ANY = Keys(parts={"*": Keys()})
@@ -71,7 +73,7 @@ def check_settings(found: Mapping[str, Mapping[str, Any]], declared: Mapping[str
 def _problems(path: str, settings: Mapping[str, Any], keys: Keys) -> Iterator[str]:
     for key, value in settings.items():
         part = keys.parts.get(key)
-        if key in keys.built or key in keys.harmless:
+        if key in keys.built or key in keys.harmless or key not in keys.only and key.endswith(keys.endings or ("\0",)):
             continue
         if key in keys.only:
             wanted = keys.only[key] if isinstance(keys.only[key], tuple) else (keys.only[key],)
@@ -98,6 +100,8 @@ def rows(keys: Keys, path: str = "") -> Iterator[tuple[str, str, str]]:
     """(path of its object, key, what becomes of it) of every declared key, for the documentation."""
     for key in keys.built:
         yield path, key, "built"
+    for ending in keys.endings:
+        yield path, f"*{ending}", "built"
     for key, wanted in keys.only.items():
         yield path, key, f"only {' or '.join(repr(one) for one in (wanted if isinstance(wanted, tuple) else (wanted,)))}; else refused"
     for key, part in keys.parts.items():
@@ -164,13 +168,12 @@ CONFIG = NOTES | _CHOICE | _TOKENS | Keys(
 GENERATION = NOTES | _CHOICE | _TOKENS
 """generation_config.json; also refused when they are set: bad_words_ids, suppress_tokens, stop_strings, forced and biased tokens."""
 
-SPECIAL_TOKENS = Keys(built=tuple(f"{name}_token" for name in ("bos", "eos", "unk", "sep", "pad", "cls", "mask")), harmless=because(
-    "tokens that tokenizer.json has too", "additional_special_tokens", "extra_special_tokens", "image_token", "video_token", "audio_token",
-    "fake_image_token", "global_image_token", "end_of_utterance_token", "boi_token", "eoi_token"))
+SPECIAL_TOKENS = Keys(built=("extra_special_tokens",), endings=("_token",), harmless=because("tokens that tokenizer.json has too",
+                                                                                             "additional_special_tokens"))
 """special_tokens_map.json."""
 
-TOKENIZER = SPECIAL_TOKENS | NOTES | Keys(built=("chat_template",), harmless={
-    **because("tokenizer.json says it", "add_prefix_space", "added_tokens_decoder", "do_lower_case", "do_basic_tokenize", "never_split",
+TOKENIZER = SPECIAL_TOKENS | NOTES | Keys(built=("chat_template", "added_tokens_decoder", "model_specific_special_tokens"), harmless={
+    **because("tokenizer.json says it", "add_prefix_space", "do_lower_case", "do_basic_tokenize", "never_split",
                "strip_accents", "tokenize_chinese_chars", "legacy", "use_default_system_prompt", "sp_model_kwargs", "errors",
                "split_special_tokens", "normalize", "spaces_between_special_tokens", "trim_offsets", "vocab_file", "merges_file", "tokenizer_file",
                "special_tokens_map_file", "tokenizer_object", "backend", "is_local", "local_files_only", "from_slow", "use_fast", "tokenizer_type",
@@ -180,8 +183,12 @@ TOKENIZER = SPECIAL_TOKENS | NOTES | Keys(built=("chat_template",), harmless={
     **because("texts are cut and padded as the model's context says", "model_max_length", "max_length", "padding_side", "truncation_side", "stride",
                "truncation_strategy", "pad_to_multiple_of", "pad_token_type_id", "padding", "truncation", "model_input_names"),
     **because("what was decoded stays as the tokenizer decodes it", "clean_up_tokenization_spaces"),
-    **because("of the program that joins pictures and texts", "processor_class", "return_token_type_ids", "model_specific_special_tokens",
-               "language", "task", "predict_timestamps", "response_schema", "padding_side_left")})
+    **because("of the program that joins pictures and texts", "processor_class", "return_token_type_ids", "language", "task", "predict_timestamps",
+              "response_schema", "padding_side_left", "image_seq_length", "return_tensors", "add_generation_prompt"),
+    **because("of kinds of tokenizers that tokenizer.json says otherwise, and of other tasks", "fix_mistral_regex", "add_dummy_prefix_space",
+              "keep_accents", "remove_space", "do_split_by_punct", "vocab_type", "wordpieces_prefix", "src_lang", "tgt_lang", "legacy_behaviour",
+              "cls_token_box", "sep_token_box", "pad_token_box", "pad_token_label", "only_label_first_subword", "token_type_ids", "init_inputs",
+              "max_len", *(f"{name}_token_id" for name in ("bos", "eos", "pad", "unk", "cls", "sep", "mask")))})
 """tokenizer_config.json."""
 
 PICTURES = NOTES | Keys(

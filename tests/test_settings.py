@@ -260,3 +260,11 @@ def test_a_built_key_changes_what_is_built_and_a_harmless_one_does_not(kind: str
             part[place[0][-1]] = changed(part[place[0][-1]])
             differs[place] = differs.get(place, False) or made(kind, other) != plain
     assert [(".".join(path), what) for (path, what), differ in differs.items() if differ != (what == "built")] == []
+
+
+def test_endings_of_keys_are_built_but_for_those_that_are_named() -> None:
+    keys = {"a.json": Keys(only={"image_token": "<image>"}, endings=("_token",))}
+    check_settings({"a.json": {"eos_token": "</s>", "image_token": "<image>"}}, keys)
+    for settings in ({"image_token": "<img>"}, {"tokens": 1}):
+        with pytest.raises(sn.ConfigError):
+            check_settings({"a.json": settings}, keys)
