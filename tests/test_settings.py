@@ -268,3 +268,12 @@ def test_endings_of_keys_are_built_but_for_those_that_are_named() -> None:
     for settings in ({"image_token": "<img>"}, {"tokens": 1}):
         with pytest.raises(sn.ConfigError):
             check_settings({"a.json": settings}, keys)
+
+
+@pytest.mark.parametrize("older", [{"hidden_size": 256, "num_attention_heads": 4}, {}, None])
+def test_old_clip_files_say_a_tower_twice(older: dict | None) -> None:
+    """transformers 5.23.0 takes ``text_config_dict`` where it is there, and its class's defaults for what that leaves out."""
+    config = {"text_config": {"hidden_size": 128, "num_hidden_layers": 3, "num_attention_heads": 2}, "text_config_dict": older}
+    wanted = transformers.CLIPConfig(**copy.deepcopy(config)).text_config
+    text = PUBLISHED["clip"].spec(config).encoders["text"]
+    assert (text.width, text.depth, text.heads) == (wanted.hidden_size, wanted.num_hidden_layers, wanted.num_attention_heads)
