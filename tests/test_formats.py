@@ -42,10 +42,10 @@ def permuted(weight: torch.Tensor, heads: int) -> np.ndarray:
     return weight.reshape(heads, 2, weight.shape[0] // heads // 2, *weight.shape[1:]).swapaxes(1, 2).reshape(weight.shape).numpy()
 
 
-def write_gguf(theirs: Any, path: Path, kind: str = "F32", rope_freqs: bool = False, changes: dict[str, Any] | None = None) -> Path:
-    """A toy Llama as llama.cpp's converter writes it."""
+def write_gguf(theirs: Any, path: Path, kind: str = "F32", rope_freqs: bool = False, changes: dict[str, Any] | None = None, split: int = 0) -> Path:
+    """A toy Llama as llama.cpp's converter writes it; ``split``: in parts of so many tensors each."""
     config, names = theirs.config, gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, theirs.config.num_hidden_layers)
-    out = gguf.GGUFWriter(path, "llama")
+    out = gguf.GGUFWriter(path, "llama", split_max_tensors=split)
     out.add_block_count(config.num_hidden_layers)
     out.add_embedding_length(config.hidden_size)
     out.add_feed_forward_length(config.intermediate_size)
@@ -418,6 +418,7 @@ def test_settings_that_lie_are_refused(change: dict[str, Any], says: str, tmp_pa
 
 def test_an_index_that_lies_is_refused(tmp_path: Path) -> None:
     folder = saved(llama(), tmp_path)
+    (folder / "model.safetensors").unlink()  # beside a whole model its index is not looked at
     for index, says in (("{", "not JSON"), ("{}", "weight_map"), ('{"weight_map": {"a": 3}}', "weight_map"),
                         ('{"weight_map": {"a": "b.safetensors"}}', "missing")):
         (folder / "model.safetensors.index.json").write_text(index)

@@ -181,7 +181,8 @@ def test_a_word_costs_what_is_published() -> None:
     assert cost == [36_864, 57_344, 327_680]
 
 
-EDITIONS = {"tied": dict(tie_word_embeddings=True), "untied": {}, "windows": dict(use_sliding_window=True, sliding_window=4, max_window_layers=1)}
+EDITIONS = {"tied": dict(tie_word_embeddings=True), "untied": {}, "windows": dict(use_sliding_window=True, sliding_window=4, max_window_layers=1),
+            "layer by layer": dict(use_sliding_window=True, sliding_window=4, layer_types=["sliding_attention", "full_attention"])}
 
 
 @pytest.mark.parametrize("edition", EDITIONS)
@@ -190,7 +191,7 @@ def test_qwen2(edition: str, tmp_path: Path) -> None:
         hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, vocab_size=60,
         bos_token_id=1, eos_token_id=END, pad_token_id=0), **EDITIONS[edition]})))
     model = sn.load(saved(theirs, tmp_path / "model"))
-    assert model.spec.decoder.read.windows == ((None, 4) if edition == "windows" else ())
+    assert model.spec.decoder.read.windows == {"windows": (None, 4), "layer by layer": (4, None)}.get(edition, ())
     packer = sn.Packer(row=64, end=END)
     asks, answers = [[1, *range(20, 27)], [1, 12, 25]], [[30, 31, 32, 33], [40, 41, 42]]
     batch = packer.pack([packer.segment([sn.Arrays("text", ask), sn.Arrays("text", answer, target=True)])
