@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import mmap
 import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,8 @@ from safetensors import SafetensorError, safe_open
 
 from sensorium.types import CheckpointError
 
-__all__ = ["Format", "FORMATS", "LazyTensors", "PublishedFiles", "read_published", "read_settings", "read_tensors", "sharded", "Walker"]
+__all__ = ["Format", "FORMATS", "indexed", "LazyTensors", "opened", "PublishedFiles", "read_published", "read_settings", "read_tensors", "sharded",
+           "Walker"]
 
 SETTINGS = ("config.json", "generation_config.json", "tokenizer_config.json", "special_tokens_map.json", "preprocessor_config.json",
             "processor_config.json", "video_preprocessor_config.json")
@@ -215,18 +216,26 @@ def read_settings(path: Path) -> dict[str, Any]:
 def sharded(folder: Path) -> LazyTensors:
     """All tensors of a published folder, from one file or from the shards its index names."""
     index = next(iter(sorted(folder.glob("*.safetensors.index.json"))), None)
-    if index is not None:
-        named = read_settings(index).get("weight_map")
-        if not isinstance(named, dict) or not all(isinstance(name, str) for name in named.values()):
-            raise CheckpointError(f"{index.name} has no weight_map of file names; fetch it again")
-        names = sorted(set(named.values()))
-        if any(Path(name).name != name for name in names):
-            raise CheckpointError(f"{index.name} names files outside its folder; refused")
-    else:
-        names = sorted(path.name for path in folder.glob("*.safetensors"))
+    names = indexed(index) if index is not None else sorted(path.name for path in folder.glob("*.safetensors"))
     if not names:
         found = [path.name for path in folder.iterdir() if path.suffix in REFUSED]
         raise CheckpointError(f"{folder} has no safetensors" + (f"; {found} may hold pickles and are refused" if found else ""))
+    return opened(folder, names)
+
+
+def indexed(index: Path) -> list[str]:
+    """The names of the shards that an index names."""
+    named = read_settings(index).get("weight_map")
+    if not isinstance(named, dict) or not all(isinstance(name, str) for name in named.values()):
+        raise CheckpointError(f"{index.name} has no weight_map of file names; fetch it again")
+    names = sorted(set(named.values()))
+    if any(Path(name).name != name for name in names):
+        raise CheckpointError(f"{index.name} names files outside its folder; refused")
+    return names
+
+
+def opened(folder: Path, names: Sequence[str]) -> LazyTensors:
+    """All tensors of these safetensors files of a folder."""
     makers: dict[str, Callable[[], torch.Tensor]] = {}
     for name in names:
         makers.update(_open_tensors(_safe_path(folder / name)).makers)
