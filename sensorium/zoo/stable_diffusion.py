@@ -89,10 +89,12 @@ def stable_diffusion(text: sn.TextEncoder, unet: sn.UNet, size: int, empty: Sequ
 
 def autoencoder_parts(c: dict[str, Any]) -> tuple[sn.Compress, sn.Expand]:
     """The halves of a published autoencoder."""
-    kinds = {kind for key in ("down_block_types", "up_block_types") for kind in c.get(key, ())} - {"DownEncoderBlock2D", "UpDecoderBlock2D"}
-    if kinds or c["use_quant_conv"] != c["use_post_quant_conv"]:
-        raise ConfigError(f"vae/config.json sets {f'block types {sorted(kinds)}' if kinds else 'use_quant_conv alone'}; built are DownEncoderBlock2D "
-                          "and UpDecoderBlock2D, with both of use_quant_conv and use_post_quant_conv or neither")
+    for key, built in (("down_block_types", "DownEncoderBlock2D"), ("up_block_types", "UpDecoderBlock2D")):
+        if unknown := {*c.get(key, ())} - {built}:
+            raise ConfigError(f"vae/config.json has {key} {', '.join(sorted(unknown))}; only {built} is built")
+    if c["use_quant_conv"] != c["use_post_quant_conv"]:
+        raise ConfigError(f"vae/config.json sets use_quant_conv to {c['use_quant_conv']} and use_post_quant_conv to {c['use_post_quant_conv']}; only "
+                          "both or neither is built")
     sizes = dict(latents=c["latent_channels"], channels=c["in_channels"], blocks=c["layers_per_block"], groups=c["norm_num_groups"],
                  scale=c["scaling_factor"], shift=c["shift_factor"] or 0.0, look=c["mid_block_add_attention"], mixed=c["use_quant_conv"])
     return tuple(half(tuple(c["block_out_channels"]), **sizes) for half in (sn.Compress, sn.Expand))
@@ -129,7 +131,8 @@ def _unet(u: dict[str, Any], latents: int) -> sn.UNet:
     unet = sn.UNet(tuple(u["block_out_channels"]), looks=looks, heads=tuple(heads), source=u["cross_attention_dim"], blocks=u["layers_per_block"],
                    condition=4 * u["block_out_channels"][0], groups=u["norm_num_groups"], eps=u["norm_eps"])
     if unet.middle != depth[-1]:
-        raise ConfigError(f"{file} gives the middle {depth[-1]} transformer layers, wanted {unet.middle}, as the last level that looks has")
+        raise ConfigError(f"{file} has transformer_layers_per_block {list(depth)}, whose last number is the middle's; wanted {unet.middle} there, as "
+                          "the last level that looks has")
     return unet
 
 
