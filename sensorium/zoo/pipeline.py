@@ -20,7 +20,7 @@ from sensorium.formats import FORMATS, REFUSED, Format, LazyTensors, PublishedFi
 from sensorium.settings import NOTES, SPECIAL_TOKENS, TOKENIZER, Keys
 from sensorium.types import CheckpointError
 
-__all__ = ["ASIDE", "clip_tokenizer", "part", "read_pipeline", "words_keys"]
+__all__ = ["ASIDE", "clip_tokenizer", "needed", "part", "read_pipeline", "words_keys"]
 
 ASIDE = {"safety_checker": "pictures are not looked through for what may offend", "feature_extractor": "of the safety checker",
          "image_encoder": "of adapters that are prompted with pictures", "requires_safety_checker": "see safety_checker"}
@@ -36,9 +36,20 @@ def part(*classes: str, library: str = "diffusers") -> tuple[Any, ...]:
 
 def words_keys(*names: str) -> dict[str, Keys]:
     """Declarations of the files of tokenizers."""
-    marks = NOTES | TOKENIZER | Keys(built=("model_max_length",))
+    marks = NOTES | TOKENIZER | Keys(built=("model_max_length",), harmless={"extra_ids": "tokenizer.json has them"})
     return {f"{name}/{file}": keys for name in names for file, keys in (
         ("tokenizer_config.json", marks), ("special_tokens_map.json", SPECIAL_TOKENS))}
+
+
+def needed(config: dict[str, Any], *parts: str) -> None:
+    """Refuse a folder that lacks the settings of one of these parts.
+
+    Raises:
+        CheckpointError: by name.
+    """
+    if missing := [name for name in parts if name not in config]:
+        raise CheckpointError(f"the folder has no settings of {', '.join(missing)}, or model_index.json does not name them; wanted "
+                              f"{', '.join(parts)}, each in a folder of its own: fetch it again")
 
 
 def read_pipeline(path: Path) -> PublishedFiles:

@@ -17,12 +17,12 @@ import sensorium as sn
 from sensorium.checkpoint import PUBLISHED, Published, Rule
 from sensorium.settings import CONFIG, NOTES, Keys
 from sensorium.types import Batch, ConfigError, Written
-from sensorium.zoo.pipeline import ASIDE, part, words_keys
+from sensorium.zoo.pipeline import ASIDE, needed, part, words_keys
 from sensorium.zoo.published import CLIP_LAYER, filled, renamed, stack_names
 from sensorium.zoo.registry import Entry, register
 from sensorium.zoo.schedulers import diffusion_path
 
-__all__ = ["autoencoder_parts", "autoencoder_rules", "empty_prompt", "stable_diffusion", "stable_diffusion_15"]
+__all__ = ["autoencoder_parts", "autoencoder_rules", "empty_prompt", "renamed_autoencoder", "stable_diffusion", "stable_diffusion_15"]
 
 TEXT = {"vocab_size": 49_408, "hidden_size": 512, "intermediate_size": 2048, "num_hidden_layers": 12, "num_attention_heads": 8,
         "max_position_embeddings": 77, "hidden_act": "quick_gelu", "layer_norm_eps": 1e-5, "eos_token_id": 49_407, "bos_token_id": 49_406,
@@ -47,7 +47,7 @@ SD_15 = {"text_encoder": {"hidden_size": 768, "intermediate_size": 3072, "num_at
 PRECISION = "how precisely the published program computes"
 TEXT_KEYS = CONFIG | Keys(
     built=("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "max_position_embeddings", "hidden_act",
-           "layer_norm_eps"), harmless={"projection_dim": "of the projection, which a U-Net does not read"})
+           "layer_norm_eps"), only={"quantization_config": None}, harmless={"projection_dim": "of the projection, which a U-Net does not read"})
 UNET_KEYS = NOTES | Keys(built=(*UNET, "up_block_types"), only=UNET_FIXED, harmless={
     "upcast_attention": PRECISION, "use_linear_projection": "the tensors say it by their shape", "dropout": "none here",
     "addition_embed_type_num_heads": "of addition_embed_type"})
@@ -118,6 +118,9 @@ def empty_prompt(marks: dict[str, int], tower: dict[str, Any], length: int | Non
 def _unet(u: dict[str, Any], latents: int) -> sn.UNet:
     levels, file = len(u["block_out_channels"]), "unet/config.json"
     heads, depth = (u[k] if isinstance(u[k], list | tuple) else (u[k],) * levels for k in ("attention_head_dim", "transformer_layers_per_block"))
+    if not len(u["down_block_types"]) == len(heads) == len(depth) == levels:
+        raise ConfigError(f"{file} has {levels} block_out_channels, {len(u['down_block_types'])} down_block_types, {len(heads)} attention_head_dim "
+                          f"and {len(depth)} transformer_layers_per_block; wanted one of each for each level")
     looks = tuple(n if kind == "CrossAttnDownBlock2D" else 0 for n, kind in zip(depth, u["down_block_types"], strict=True))
     built = {"CrossAttnDownBlock2D": "CrossAttnUpBlock2D", "DownBlock2D": "UpBlock2D"}
     if unknown := sorted({*u["down_block_types"]} - {*built}):
@@ -146,6 +149,7 @@ def _size(u: dict[str, Any]) -> int:
 
 
 def _spec(config: dict[str, Any]) -> sn.Model:
+    needed(config, "text_encoder", "unet", "vae", "scheduler")
     t, u = filled(config["text_encoder"], TEXT), filled(config["unet"], UNET, UNET_FIXED)
     v = filled(config["vae"], VAE) | {"shift_factor": None}  # the published pipeline does not read it
     path, predict = diffusion_path(config["scheduler"])
@@ -169,6 +173,20 @@ def _made(name: str) -> Callable[..., torch.Tensor] | None:
         return lambda both: both.chunk(2)[".mlp.gate." in name]
     linear = "look" in name and name.endswith(("inside.weight", "outside.weight"))
     return (lambda weight: weight.flatten(1)) if linear else None
+
+
+def renamed_autoencoder(name: str) -> str:
+    """Early files have the attention of the autoencoder by other names."""
+    if not name.startswith("vae.") or ".attentions." not in name:
+        return name
+    for old, new in ((".query.", ".to_q."), (".key.", ".to_k."), (".value.", ".to_v."), (".proj_attn.", ".to_out.0.")):
+        name = name.replace(old, new)
+    return name
+
+
+def _renamed(name: str) -> str:
+    """Later editions of the library leave "text_model" out."""
+    return renamed_autoencoder(name.replace("text_encoder.text_model.", "text_encoder."))
 
 
 def autoencoder_rules(spec: sn.Model) -> dict[str, Rule]:
@@ -213,6 +231,6 @@ def _prompted(samples: Sequence[int], alone: bool = False) -> Batch:
 
 PUBLISHED["StableDiffusionPipeline"] = Published(
     _spec, _rules, lambda name: "counts 0, 1, 2, ..." if name.endswith("position_ids") else None,
-    lambda name: name.replace("text_encoder.text_model.", "text_encoder."), keys=KEYS)  # later editions of the library leave "text_model" out
+    _renamed, keys=KEYS)
 register(Entry(name="stable_diffusion", full=stable_diffusion_15, toy=_toy, batch=_prompted, parameters=1_066_235_307,
                source="Stable Diffusion 1.5, 2112.10752; stable-diffusion-v1-5/stable-diffusion-v1-5, CreativeML OpenRAIL-M"))

@@ -17,11 +17,11 @@ import sensorium as sn
 from sensorium.checkpoint import PUBLISHED, Published, Rule
 from sensorium.settings import NOTES, Keys
 from sensorium.types import Batch, ConfigError, Written
-from sensorium.zoo.pipeline import ASIDE, part, words_keys
+from sensorium.zoo.pipeline import ASIDE, needed, part, words_keys
 from sensorium.zoo.published import CLIP_LAYER, filled, renamed, stack_names
 from sensorium.zoo.registry import Entry, register
 from sensorium.zoo.schedulers import flow_path
-from sensorium.zoo.stable_diffusion import TEXT, TEXT_KEYS, VAE, VAE_KEYS, autoencoder_parts, autoencoder_rules, empty_prompt
+from sensorium.zoo.stable_diffusion import TEXT, TEXT_KEYS, VAE, VAE_KEYS, autoencoder_parts, autoencoder_rules, empty_prompt, renamed_autoencoder
 from sensorium.zoo.t5 import T5_KEYS, XXL, empty_text, t5_names, t5_tower
 
 __all__ = ["stable_diffusion_3", "stable_diffusion_3_medium"]
@@ -86,12 +86,13 @@ def _check(m: dict[str, Any], latents: int) -> None:
 
 
 def _spec(config: dict[str, Any]) -> sn.Model:
+    needed(config, "text_encoder", "text_encoder_2", "text_encoder_3", "transformer", "vae", "scheduler")
     clips = {name: filled(config[name], TEXT) for name in ("text_encoder", "text_encoder_2")}
     m, v = filled(config["transformer"], MMDIT), filled(config["vae"], VAE)
     _check(m, v["latent_channels"])
     path = flow_path(config["scheduler"], "Stable Diffusion 3", (m["sample_size"] // m["patch_size"]) ** 2)
     towers = {name.replace("text_encoder", "text"): _clip(c) for name, c in clips.items()}
-    towers["text_3"] = t5_tower(config["text_encoder_3"], seen=True)
+    towers["text_3"] = t5_tower(config["text_encoder_3"] | {"model_type": "t5"}, seen=True)
     width = m["attention_head_dim"] * m["num_attention_heads"]
     stream = sn.DualStream(width, m["num_layers"], m["num_attention_heads"], source=m["joint_attention_dim"], qk_norm=m["qk_norm"] == "rms_norm",
                            alone=len(m["dual_attention_layers"]))
@@ -178,6 +179,7 @@ def _prompted(samples: Sequence[int], alone: bool = False) -> Batch:
 
 PUBLISHED["StableDiffusion3Pipeline"] = Published(
     _spec, _rules, lambda name: "what the last layer's prompt would ask for" if "added_q" in name or "add_q_proj" in name else
-    "counts 0, 1, 2, ..." if name.endswith("position_ids") else "the same as shared" if "embed_tokens" in name else None, keys=KEYS)
+    "counts 0, 1, 2, ..." if name.endswith("position_ids") else "the same as shared" if "embed_tokens" in name else None,
+    renamed_autoencoder, keys=KEYS)
 register(Entry(name="stable_diffusion_3", full=stable_diffusion_3_medium, toy=_toy, batch=_prompted, parameters=7_692_768_483, unread=2_360_832,
                source="Stable Diffusion 3 medium, 2403.03206; stabilityai/stable-diffusion-3-medium-diffusers, Stability Community License"))

@@ -18,7 +18,7 @@ DEFAULTS = {"vocab_size": 32_128, "d_model": 512, "d_kv": 64, "d_ff": 2048, "num
 XXL = {"d_model": 4096, "d_ff": 10_240, "num_layers": 24, "num_heads": 64}
 FIXED = {"feed_forward_proj": "gated-gelu"}
 T5_KEYS = CONFIG | Keys(
-    built=(*DEFAULTS, "model_type"), only=FIXED | {"is_encoder_decoder": (True, False)}, harmless={
+    built=(*DEFAULTS, "model_type"), only=FIXED | {"is_encoder_decoder": (True, False), "quantization_config": None}, harmless={
         **dict.fromkeys(("num_decoder_layers", "decoder_start_token_id", "tie_word_embeddings", "scale_decoder_outputs", "n_positions",
                          "output_past"), "of the decoder, which is not read"),
         **dict.fromkeys(("dense_act_fn", "is_gated_act"), "feed_forward_proj says it"), "dropout_rate": "none here",

@@ -17,7 +17,7 @@ import sensorium as sn
 from sensorium.checkpoint import PUBLISHED, Published, Rule
 from sensorium.settings import NOTES, Keys
 from sensorium.types import Batch, ConfigError, Written
-from sensorium.zoo.pipeline import ASIDE, part, words_keys
+from sensorium.zoo.pipeline import ASIDE, needed, part, words_keys
 from sensorium.zoo.published import filled, renamed
 from sensorium.zoo.registry import Entry, register
 from sensorium.zoo.schedulers import flow_path
@@ -25,7 +25,7 @@ from sensorium.zoo.t5 import T5_KEYS, XXL, empty_text, t5_names, t5_tower
 
 __all__ = ["wan", "wan_1b"]
 
-UMT5 = {"model_type": "umt5", "vocab_size": 250_112, "d_ff": 1024, "num_layers": 8, "num_heads": 6}
+UMT5 = {"vocab_size": 250_112, "d_ff": 1024, "num_layers": 8, "num_heads": 6}
 SIZES = {"frames": 21, "height": 60, "width": 104, "words": 512}  # of latents and prompts: 81 frames of 832 x 480 pixels
 DIT = {"patch_size": (1, 2, 2), "num_attention_heads": 40, "attention_head_dim": 128, "in_channels": 16, "out_channels": 16, "text_dim": 4096,
        "ffn_dim": 13_824, "num_layers": 40, "eps": 1e-6}
@@ -75,8 +75,9 @@ def wan(tower: sn.RelativeEncoder, stack: sn.Stack, head: sn.VideoFlow, empty: t
 
 
 def _spec(config: dict[str, Any]) -> sn.Model:
+    needed(config, "text_encoder", "transformer", "vae", "scheduler")
     c, v = filled(config["transformer"], DIT | SIZES, DIT_FIXED), filled(config["vae"], VAE, VAE_FIXED)
-    tower = t5_tower(UMT5 | config["text_encoder"])
+    tower = t5_tower(UMT5 | config["text_encoder"] | {"model_type": "umt5"})
     if {c["in_channels"], c["out_channels"] or c["in_channels"]} != {v["z_dim"]} or c["text_dim"] != tower.width:
         raise ConfigError(f"transformer/config.json has in_channels {c['in_channels']}, out_channels {c['out_channels']} and text_dim "
                           f"{c['text_dim']}, wanted the {v['z_dim']} channels of the latents and the {tower.width} numbers of the text tower")

@@ -102,6 +102,7 @@ REFUSED = [
     ("unet/config.json", {"time_cond_proj_dim": 256}), ("unet/config.json", {"only_cross_attention": True}),
     ("unet/config.json", {"dual_cross_attention": True}), ("unet/config.json", {"resnet_time_scale_shift": "scale_shift"}),
     ("unet/config.json", {"conv_in_kernel": 1}), ("unet/config.json", {"num_attention_heads": 4}), ("unet/config.json", {"sample_size": [8, 16]}),
+    ("unet/config.json", {"block_out_channels": [8, 16]}), ("text_encoder/config.json", {"quantization_config": {"quant_method": "bitsandbytes"}}),
     ("unet/config.json", {"mid_block_type": None}), ("unet/config.json", {"attention_type": "gated"}), ("unet/config.json", {"in_channels": 9}),
     ("unet/config.json", {"layers_per_block": [2, 2, 2]}),
     ("unet/config.json", {"down_block_types": ["DownBlock2D", "AttnDownBlock2D", "DownBlock2D"]}),
@@ -248,6 +249,27 @@ def test_variants_pickles_and_strays_beside_the_weights_are_not_read(saved: tupl
     save_file({"concept_embeds": torch.zeros(1)}, folder / "safety_checker" / "model.safetensors")
     plain = sn.load(saved[1]).state_dict()
     assert all(torch.equal(value, plain[name]) for name, value in sn.load(folder).state_dict().items())
+
+
+def test_early_names_of_the_autoencoder_are_read(saved: tuple[Any, Path], folder: Path) -> None:
+    """As stable-diffusion-v1-5 is published; diffusers renames them on loading."""
+    file, early = folder / "vae" / "diffusion_pytorch_model.safetensors", {}
+    for name, value in load_file(file).items():
+        for new, old in ((".to_q.", ".query."), (".to_k.", ".key."), (".to_v.", ".value."), (".to_out.0.", ".proj_attn.")):
+            name = name.replace(new, old)
+        early[name] = value
+    assert sum("proj_attn" in name for name in early) == 4
+    save_file(early, file, metadata={"format": "pt"})
+    theirs = diffusers.AutoencoderKL.from_pretrained(folder / "vae").state_dict()
+    assert all(torch.equal(value, theirs[name]) for name, value in saved[0].vae.state_dict().items())
+    plain = sn.load(saved[1]).state_dict()
+    assert all(torch.equal(value, plain[name]) for name, value in sn.load(folder).state_dict().items())
+
+
+def test_a_part_without_settings_is_named(folder: Path) -> None:
+    shutil.rmtree(folder / "scheduler")
+    with pytest.raises(sn.CheckpointError, match="no settings of scheduler"):
+        sn.load(folder)
 
 
 def test_the_only_variant_is_read_and_of_several_none(folder: Path) -> None:
