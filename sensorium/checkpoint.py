@@ -23,6 +23,7 @@ from torch import nn
 from sensorium.catalog import find
 from sensorium.files import write_file
 from sensorium.formats import LazyTensors, PublishedFiles, read_published, read_tensors
+from sensorium.heads import Tokens
 from sensorium.layers.packed import PackedMatrix, Packing
 from sensorium.model import Model, ModelNet
 from sensorium.settings import GENERATION, SPECIAL_TOKENS, TOKENIZER, Keys, check_settings
@@ -70,6 +71,8 @@ class Published:
         module: its name in that edition -> its name inside the library's own module, which is what PEFT's adapters say.
         image: (config, preprocessor_config.json) -> the codec of its pictures; None where it reads none, or is not known.
         video: (config, settings of its videos) -> the codec of its videos.
+        equals: (spec, a tensor that is ignored) -> the tensor whose numbers it must hold, or these numbers; None where it is of no use here.
+        head: the scores' matrix and the embeddings that it may be tied to, by the ends of their names in that edition.
         keys: settings file, by its path in the folder -> what becomes of its keys. Those of ``CODEC_FILES`` are checked where codecs are made.
     """
 
@@ -80,12 +83,15 @@ class Published:
     module: Callable[[str], str] = lambda name: name
     image: Callable[[dict[str, Any], dict[str, Any]], Spec] | None = None
     video: Callable[[dict[str, Any], dict[str, Any]], Spec] | None = None
+    equals: Callable[[Model, str], str | torch.Tensor | None] = lambda spec, name: None
+    head: tuple[str, str] = ("lm_head.weight", "model.embed_tokens.weight")
     keys: Mapping[str, Keys] = field(default_factory=dict)
 
 
 CODEC_FILES = {"generation_config.json": GENERATION, "tokenizer_config.json": TOKENIZER, "special_tokens_map.json": SPECIAL_TOKENS}
-"""Settings files that say nothing of the weights, and their keys where a family declares no others (pictures' files have none in common)."""
-PICTURE_FILES = ("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json")
+"""Settings files that say nothing of the weights, and their keys where a family declares no others (those of ``VALUE_FILES`` have none in common)."""
+VALUE_FILES = ("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json", "sentence_bert_config.json",
+               "config_sentence_transformers.json")
 
 PUBLISHED: dict[str, Published] = {}
 """config.json's ``model_type`` (or ``_class_name``) -> layout; the zoo fills it."""
@@ -146,9 +152,9 @@ def load(folder: str | Path, dtype: torch.dtype = torch.float32, report: Coverag
             raise CheckpointError(f"{folder.name}/model.json: {error}") from error
         tensors = _own_tensors(folder)
         rules = {name: Rule((name,)) for name in spec.build(device="meta").state_dict()}
-        ignored = _nothing_ignored
+        ignored, equals = _nothing, lambda spec, name: None
     else:
-        spec, rules, ignored, tensors = _published(folder)
+        spec, rules, ignored, equals, tensors = _published(folder)
     if packed is not None and spec.packed != packed:
         if spec.packed is not None:
             raise ConfigError(f"{folder.name} was saved as {spec.packed}, not {packed}; load it without packed=, or pack its float weights")
@@ -160,6 +166,7 @@ def load(folder: str | Path, dtype: torch.dtype = torch.float32, report: Coverag
     except (ArithmeticError, RuntimeError, TypeError) as error:
         raise CheckpointError(f"no model can be built of the sizes that {folder.name} says ({str(error)[:80]}); fetch it again") from error
     _fill(model, tensors, rules, ignored, report, dtype)
+    _check_ignored(tensors, report, lambda name: equals(spec, name))
     model.folder, model.spec = folder, spec.owned()
     return model.eval()
 
@@ -175,24 +182,70 @@ def _own_tensors(folder: Path) -> dict[str, torch.Tensor]:
     return tensors
 
 
-def _nothing_ignored(name: str) -> str | None:
+def _nothing(name: str) -> str | None:
     return None
 
 
-def _published(path: Path) -> tuple[Model, dict[str, Rule], Callable[[str], str | None], LazyTensors]:
+def _published(path: Path) -> tuple[Model, dict[str, Rule], Callable[[str], str | None], Callable[..., str | torch.Tensor | None], LazyTensors]:
     files = read_published(path)
     kind = files.config.get("model_type") or files.config.get("_class_name")
     if kind not in PUBLISHED:
         raise CheckpointError(f"{path.name} is of kind {kind!r}; known kinds: {', '.join(sorted(PUBLISHED))}")
     entry = PUBLISHED[kind]
-    check_settings(files.settings, {file: keys for file, keys in entry.keys.items() if file not in (*CODEC_FILES, *PICTURE_FILES)})
+    check_settings(files.settings, {file: keys for file, keys in entry.keys.items() if file not in (*CODEC_FILES, *VALUE_FILES)})
+    config = {**files.config, "tensor_names": frozenset(files.tensors)}
+    tensors = LazyTensors({entry.rename(name): maker for name, maker in files.tensors.makers.items()})
     try:
         _check_depth(files.config, len(files.tensors))
-        spec = entry.spec({**files.config, "tensor_names": frozenset(files.tensors)})
+        spec = entry.spec(config)
+        if _has_own_head(spec, entry.head, tensors):
+            spec = entry.spec(_untied(config))
         rules = entry.rules(spec, files.config)
     except (ArithmeticError, AttributeError, KeyError, TypeError) as error:
         raise CheckpointError(f"the settings of {path.name}, of kind {kind!r}, lack or misuse {error}") from error
-    return spec, rules, entry.ignored, LazyTensors({entry.rename(name): maker for name, maker in files.tensors.makers.items()})
+    return spec, rules, entry.ignored, entry.equals, tensors
+
+
+def _has_own_head(spec: Model, names: tuple[str, str], tensors: LazyTensors) -> bool:
+    """Whether a model that is said to score by its embeddings is stored with other scores, which then count. Scores alone are the embeddings."""
+    head = spec.heads.get("text")
+    stored = next((name for name in tensors if name.endswith(names[0])), None)
+    if stored is None or not isinstance(head, Tokens) or not head.tied:
+        return False
+    embeddings = stored.removesuffix(names[0]) + names[1]
+    if embeddings not in tensors:
+        tensors.makers = {embeddings if name == stored else name: maker for name, maker in tensors.makers.items()}
+        return False
+    return not torch.equal(tensors[stored], tensors[embeddings])
+
+
+def _untied(config: dict[str, Any]) -> dict[str, Any]:
+    """The settings with scores of their own."""
+    parts = {key: {**part, "tie_word_embeddings": False} for key, part in config.items() if isinstance(part, dict) and "vocab_size" in part}
+    return {**config, **parts, "tie_word_embeddings": False}
+
+
+def _check_ignored(tensors: LazyTensors | dict[str, torch.Tensor], report: Coverage, equals: Callable[[str], str | torch.Tensor | None]) -> None:
+    """Refuse a stored tensor that something else would quietly stand for.
+
+    Raises:
+        CheckpointError: its numbers are others, by name.
+    """
+    for name, reason in report.ignored.items():
+        wanted = equals(name)
+        stored = tensors[name] if wanted is not None or name.endswith("position_ids") else None
+        if stored is None:
+            continue
+        if isinstance(wanted, str):
+            same = wanted in tensors and torch.equal(stored, tensors[wanted])
+        else:
+            wanted = torch.arange(stored.numel()).reshape(stored.shape) if wanted is None else wanted
+            rounding = torch.finfo(stored.dtype).eps if stored.is_floating_point() else 0.0
+            slack = max(2 * rounding, 1e-3) * float(wanted.abs().max())
+            same = stored.shape == wanted.shape and torch.allclose(stored.double(), wanted.double(), rtol=0, atol=slack)
+        if not same:
+            raise CheckpointError(f"{name} is stored with other numbers than it would have here ({reason}); a model that was changed there "
+                                  "is not built")
 
 
 def check_codec_settings(files: PublishedFiles, layout: Published | None) -> None:
@@ -202,7 +255,7 @@ def check_codec_settings(files: PublishedFiles, layout: Published | None) -> Non
         ConfigError: by file and key.
     """
     declared = {**CODEC_FILES, **(layout.keys if layout is not None else {})}
-    check_settings(files.settings, {file: keys for file, keys in declared.items() if file in (*CODEC_FILES, *PICTURE_FILES)})
+    check_settings(files.settings, {file: keys for file, keys in declared.items() if file in (*CODEC_FILES, *VALUE_FILES)})
 
 
 def _check_depth(config: dict[str, Any], tensors: int) -> None:

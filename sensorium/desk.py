@@ -19,7 +19,7 @@ from weakref import WeakKeyDictionary
 import torch
 
 from sensorium.catalog import find
-from sensorium.checkpoint import PUBLISHED, read_published
+from sensorium.checkpoint import PUBLISHED, check_codec_settings, read_published
 from sensorium.codecs.chat import ChatTemplate
 from sensorium.codecs.clips import FrameStack
 from sensorium.codecs.text import Tokenizer
@@ -49,7 +49,7 @@ class Codecs:
         video: codec of moving pictures; None shows a model that reads pictures a few frames of them, evenly apart.
         context: longest text read, in tokens; with a template, of the whole conversation and the answer.
         say, end: names of the special tokens around an answer; None where the model has none.
-        ends: names of further special tokens that end an answer.
+        ends: further tokens of the vocabulary that end an answer.
         fill: id that pads a tower's texts to one length.
         start, stop: names of special tokens around a text; None where it has none.
         fixed: pad a tower's texts to ``context`` instead of the longest.
@@ -104,6 +104,7 @@ def _published(path: Path) -> Codecs:
     """What a published model's own files say."""
     files = read_published(path)
     layout = PUBLISHED.get(files.config.get("model_type", ""))
+    check_codec_settings(files, layout)
     if files.tokenizer is None and layout is not None and not layout.spec(files.config).encoders:
         return Codecs(image=layout.image(files.config, files.pictures))
     towers = {name: Tokenizer.from_text(text, f"{name} of {path.name}") for name, text in files.towers_maker().items()}
@@ -118,16 +119,15 @@ def _published(path: Path) -> Codecs:
     template = ChatTemplate(files.template, special, _marks(files.config, text, files.template)) if files.template else None
     sizes = {**files.config.get("text_config", {}), **files.config}
     context = next((sizes[name] for name in ("max_position_embeddings", "max_target_positions") if name in sizes), 2048)
-    numbers = sizes.get("eos_token_id")
-    numbers = numbers if isinstance(numbers, list) else [numbers]
-    names = {number: name for name, number in text.specials.items()}
-    ends = [template.end(text) if template else None, files.special.get("eos"), *(names.get(number) for number in numbers)]
-    ends = [name for name in dict.fromkeys(ends) if name in text.specials]
+    said = [text.name(end) if isinstance(end, int) else end for end in files.ends]
+    ends = [name for name in dict.fromkeys([template.end(text) if template else None, files.special.get("eos"), *said]) if name in text.specials]
+    ends += [name for name in dict.fromkeys(said) if name and name not in ends and text.number(name) is not None]  # any token may end an answer
     start, stop = text.around
     fill = text.specials.get(files.special.get("pad", ""), 0)
     image = layout.image(files.config, files.pictures) if layout is not None and layout.image is not None and files.pictures else None
     video = layout.video(files.config, files.videos or files.pictures) if layout is not None and layout.video is not None and files.pictures else None
-    return Codecs(text=text, context=context, end=ends[0] if ends else None, ends=tuple(ends[1:]), fill=fill, start=start, stop=stop,
+    return Codecs(text=text, context=context, end=ends[0] if ends and ends[0] in text.specials else None,
+                  ends=tuple(ends[ends[0] in text.specials :]) if ends else (), fill=fill, start=start, stop=stop,
                   template=template, image=image, video=video)
 
 
@@ -186,8 +186,12 @@ class Desk:
     @cached_property
     def ends(self) -> tuple[int, ...]:
         """Every id that ends an answer."""
-        names = [name for name in (self.codecs.end, *self.codecs.ends) if name]
-        return tuple(self.codecs.text.special(name) for name in names) if self.codecs.text else ()
+        if self.codecs.text is None:
+            return ()
+        ends = {name: self.codecs.text.number(name) for name in (self.codecs.end, *self.codecs.ends) if name}
+        if lost := [name for name, number in ends.items() if number is None]:
+            raise ConfigError(f"the tokenizer has no token {lost[0]!r}, which is said to end an answer")
+        return tuple(ends.values())
 
     def arrays(self, value: Value) -> list[Arrays]:
         """A value through its codec: a medium may come as several, with text between them.

@@ -14,7 +14,7 @@ from typing import Any
 
 from sensorium.types import ConfigError
 
-__all__ = ["ANY", "check_settings", "CONFIG", "GENERATION", "Keys", "NOTES", "PICTURES", "rows", "SPECIAL_TOKENS", "TOKENIZER", "TRAINING"]
+__all__ = ["ANY", "because", "check_settings", "CONFIG", "GENERATION", "Keys", "NOTES", "PICTURES", "rows", "SPECIAL_TOKENS", "TOKENIZER", "TRAINING"]
 
 OFF: tuple[Any, ...] = (None, False, 0, "", [], {})
 
@@ -34,6 +34,11 @@ class Keys:
     only: Mapping[str, Any] = field(default_factory=dict)
     harmless: Mapping[str, str] = field(default_factory=dict)
     parts: Mapping[str, Keys] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        names = [*self.built, *self.only, *self.harmless, *self.parts]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ConfigError(f"the keys {', '.join(twice)} are declared twice; say one thing of each")
 
     def __or__(self, other: Keys) -> Keys:
         """Both; of a key that both name, what ``other`` says."""
@@ -72,8 +77,8 @@ def _problems(path: str, settings: Mapping[str, Any], keys: Keys) -> Iterator[st
             wanted = keys.only[key] if isinstance(keys.only[key], tuple) else (keys.only[key],)
             if not any(_same(value, one) for one in wanted):
                 yield f"{path}{key} to {_short(value)}; only {' or '.join(map(repr, wanted))} is built"
-        elif part is not None and isinstance(value, Mapping):
-            yield from _problems(f"{path}{key}.", value, part)
+        elif part is not None:  # what is no object there, its reader refuses
+            yield from _problems(f"{path}{key}.", value, part) if isinstance(value, Mapping) else ()
         elif value not in OFF and "*" not in keys.parts:
             yield f"{path}{key} to {_short(value)}, which is not built"
 
@@ -101,11 +106,12 @@ def rows(keys: Keys, path: str = "") -> Iterator[tuple[str, str, str]]:
         yield path, key, f"harmless: {why}"
 
 
-def _because(why: str, *names: str) -> dict[str, str]:
+def because(why: str, *names: str) -> dict[str, str]:
+    """The same reason for several keys."""
     return dict.fromkeys(names, why)
 
 
-TRAINING = _because(
+TRAINING = because(
     "for training from nothing, or dropout, which no model here has switched on", "initializer_range", "initializer_factor", "init_std",
     "attention_dropout", "hidden_dropout", "hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout", "dropout",
     "activation_dropout", "embd_pdrop", "attn_pdrop", "resid_pdrop", "gradient_checkpointing", "neftune_noise_alpha", "hidden_dropout_rate",
@@ -113,10 +119,10 @@ TRAINING = _because(
 """Keys that are about training."""
 
 NOTES = Keys(harmless={
-    **_because("who wrote the file, and with what", "_name_or_path", "name_or_path", "architectures", "transformers_version", "_commit_hash",
+    **because("who wrote the file, and with what", "_name_or_path", "name_or_path", "architectures", "transformers_version", "_commit_hash",
                "auto_map", "transformers.js_config", "unsloth_version", "unsloth_fixed", "model_name", "_class_name", "_diffusers_version"),
-    **_because("numbers are loaded as load(dtype=...) says", "torch_dtype", "dtype", "use_bfloat16"),
-    **_because("how the published program computes or reports, not what", "return_dict", "use_return_dict", "output_hidden_states",
+    **because("numbers are loaded as load(dtype=...) says", "torch_dtype", "dtype", "use_bfloat16"),
+    **because("how the published program computes or reports, not what", "return_dict", "use_return_dict", "output_hidden_states",
                "output_attentions", "torchscript", "use_cache", "chunk_size_feed_forward", "_attn_implementation", "_attn_implementation_autoset",
                "attn_implementation", "_attn_implementation_internal", "_flash_attn_2_enabled", "_experts_implementation", "pretraining_tp",
                "tf_legacy_loss", "ep_size", "output_router_logits", "use_mems_eval", "device_map", "problem_type", "finetuning_task",
@@ -125,7 +131,7 @@ NOTES = Keys(harmless={
     **TRAINING})
 """Keys that say nothing of the model: any config.json may have them."""
 
-_TOKENS = Keys(built=("eos_token_id",), harmless=_because(
+_TOKENS = Keys(built=("eos_token_id",), harmless=because(
     "the tokenizer's files and the chat template say which tokens stand where", "bos_token_id", "pad_token_id", "sep_token_id",
     "decoder_start_token_id", "unk_token_id", "cls_token_id", "mask_token_id"))
 
@@ -135,51 +141,52 @@ _CHOICE = Keys(
                                                                                                                                              None),
           "penalty_alpha": (0.0, None)},
     harmless={
-        **_because("how a token is chosen is what the request says (temperature, top_k, top_p, min_p, repetition, seed)", "do_sample", "temperature",
+        **because("how a token is chosen is what the request says (temperature, top_k, top_p, min_p, repetition, seed)", "do_sample", "temperature",
                    "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff", "top_h", "repetition_penalty", "renormalize_logits"),
-        **_because("how long an answer may be is what the request says", "max_length", "max_new_tokens", "min_length", "min_new_tokens", "max_time"),
-        **_because("of a search by beams, which is refused", "length_penalty", "early_stopping", "constraints", "low_memory"),
-        **_because("how the published program computes or reports, not what", "output_scores", "output_logits", "return_dict_in_generate",
+        **because("how long an answer may be is what the request says", "max_length", "max_new_tokens", "min_length", "min_new_tokens", "max_time"),
+        **because("of a search by beams, which is refused", "length_penalty", "early_stopping", "constraints", "low_memory"),
+        **because("how the published program computes or reports, not what", "output_scores", "output_logits", "return_dict_in_generate",
                    "cache_implementation", "cache_config", "prefill_chunk_size", "return_legacy_cache", "compile_config", "disable_compile",
                    "max_cache_len", "remove_invalid_values", "_from_model_config", "continuous_batching_config", "assistant_confidence_threshold",
                    "assistant_early_exit", "assistant_ensemble_weight", "assistant_lookbehind", "target_lookbehind", "is_assistant",
                    "num_assistant_tokens", "num_assistant_tokens_schedule", "prompt_lookup_num_tokens", "max_matching_ngram_size",
                    "speculation_type", "use_mtp", "chat_format", "max_window_size", "token_healing"),
-        **_because("a mark for finding machine-made text again", "watermarking_config"),
+        **because("a mark for finding machine-made text again", "watermarking_config"),
         "prefix": "a text put before every prompt of one task of the published program"})
 """How an answer is chosen; older files have these keys in config.json."""
 
 CONFIG = NOTES | _CHOICE | _TOKENS | Keys(
-    built=("model_type", "quantization_config"), only={"is_encoder_decoder": False, "is_decoder": False, "add_cross_attention": False})
+    built=("model_type", "quantization_config", "compression_config", "transformers_weights"),
+    only={"is_encoder_decoder": False, "is_decoder": False, "add_cross_attention": False})
 """Keys that config.json of any family may have."""
 
 GENERATION = NOTES | _CHOICE | _TOKENS
 """generation_config.json; also refused when they are set: bad_words_ids, suppress_tokens, stop_strings, forced and biased tokens."""
 
-SPECIAL_TOKENS = Keys(built=tuple(f"{name}_token" for name in ("bos", "eos", "unk", "sep", "pad", "cls", "mask")), harmless=_because(
+SPECIAL_TOKENS = Keys(built=tuple(f"{name}_token" for name in ("bos", "eos", "unk", "sep", "pad", "cls", "mask")), harmless=because(
     "tokens that tokenizer.json has too", "additional_special_tokens", "extra_special_tokens", "image_token", "video_token", "audio_token",
     "fake_image_token", "global_image_token", "end_of_utterance_token", "boi_token", "eoi_token"))
 """special_tokens_map.json."""
 
 TOKENIZER = SPECIAL_TOKENS | NOTES | Keys(built=("chat_template",), harmless={
-    **_because("tokenizer.json says it", "add_prefix_space", "added_tokens_decoder", "do_lower_case", "do_basic_tokenize", "never_split",
+    **because("tokenizer.json says it", "add_prefix_space", "added_tokens_decoder", "do_lower_case", "do_basic_tokenize", "never_split",
                "strip_accents", "tokenize_chinese_chars", "legacy", "use_default_system_prompt", "sp_model_kwargs", "errors",
                "split_special_tokens", "normalize", "spaces_between_special_tokens", "trim_offsets", "vocab_file", "merges_file", "tokenizer_file",
                "special_tokens_map_file", "tokenizer_object", "backend", "is_local", "local_files_only", "from_slow", "use_fast", "tokenizer_type",
                "add_special_tokens", "do_word_tokenize", "subword_tokenizer_type", "word_tokenizer_type", "word_tokenizer", "token", "vocab_size",
                "unk_id", "bos_id", "eos_id", "pad_id"),
-    **_because("a chat template writes what stands before and after a text; without one, tokenizer.json does", "add_bos_token", "add_eos_token"),
-    **_because("texts are cut and padded as the model's context says", "model_max_length", "max_length", "padding_side", "truncation_side", "stride",
+    **because("a chat template writes what stands before and after a text; without one, tokenizer.json does", "add_bos_token", "add_eos_token"),
+    **because("texts are cut and padded as the model's context says", "model_max_length", "max_length", "padding_side", "truncation_side", "stride",
                "truncation_strategy", "pad_to_multiple_of", "pad_token_type_id", "padding", "truncation", "model_input_names"),
-    **_because("what was decoded stays as the tokenizer decodes it", "clean_up_tokenization_spaces"),
-    **_because("of the program that joins pictures and texts", "processor_class", "return_token_type_ids", "model_specific_special_tokens",
+    **because("what was decoded stays as the tokenizer decodes it", "clean_up_tokenization_spaces"),
+    **because("of the program that joins pictures and texts", "processor_class", "return_token_type_ids", "model_specific_special_tokens",
                "language", "task", "predict_timestamps", "response_schema", "padding_side_left")})
 """tokenizer_config.json."""
 
 PICTURES = NOTES | Keys(
     built=("image_mean", "image_std", "resample", "size", "crop_size"),
     only={"do_resize": True, "do_rescale": True, "do_normalize": True, "rescale_factor": 1 / 255, "do_convert_rgb": (True, None)},
-    harmless=_because("which program wrote the file, and how it computes", "image_processor_type", "feature_extractor_type", "processor_class",
+    harmless=because("which program wrote the file, and how it computes", "image_processor_type", "feature_extractor_type", "processor_class",
                       "_processor_class", "_valid_processor_keys", "_valid_kwargs_names", "use_fast", "device", "input_data_format", "data_format",
                       "return_tensors", "disable_grouping", "default_to_square", "video_processor_type", "image_processor_class",
                       "video_processor_class"))

@@ -418,6 +418,7 @@ def test_settings_that_lie_are_refused(change: dict[str, Any], says: str, tmp_pa
 
 def test_an_index_that_lies_is_refused(tmp_path: Path) -> None:
     folder = saved(llama(), tmp_path)
+    (folder / "model.safetensors").unlink()  # beside a whole model its index is not looked at
     for index, says in (("{", "not JSON"), ("{}", "weight_map"), ('{"weight_map": {"a": 3}}', "weight_map"),
                         ('{"weight_map": {"a": "b.safetensors"}}', "missing")):
         (folder / "model.safetensors.index.json").write_text(index)

@@ -113,6 +113,14 @@ class Tokenizer:
         names = [token if special else None for token, special in zip(whole.tokens, whole.special_tokens_mask, strict=True)]
         return (names[0], names[-1]) if names else (None, None)
 
+    def number(self, name: str) -> int | None:
+        """Id of a token of the vocabulary, special or not; None where there is none."""
+        return self._inner.token_to_id(name)
+
+    def name(self, number: int) -> str | None:
+        """The token of an id, special or not; None where there is none."""
+        return self._inner.id_to_token(number) if 0 <= number < 1 << 32 else None
+
     def special(self, name: str) -> int:
         """Id of a special token."""
         if name not in self.specials:

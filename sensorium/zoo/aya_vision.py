@@ -13,11 +13,13 @@ from typing import Any
 
 import sensorium as sn
 from sensorium.checkpoint import PUBLISHED, Published, Rule
+from sensorium.settings import CONFIG, PICTURES, Keys
 from sensorium.types import ConfigError
+from sensorium.zoo.cohere2 import KEYS as COHERE2
 from sensorium.zoo.cohere2 import cohere2, cohere2_7b, cohere2_decoder, cohere2_rules, published_cohere2
-from sensorium.zoo.llama import tied_head
+from sensorium.zoo.llama import llama_equals, tied_head
 from sensorium.zoo.llava import chats, layout, module
-from sensorium.zoo.published import CLIP_LAYER, filled, picture_codec, renamed, stack_names
+from sensorium.zoo.published import CLIP_LAYER, CLIP_PICTURES, GELU_TANH, TOWER, filled, picture_codec, processor_keys, renamed, stack_names
 from sensorium.zoo.registry import Entry, register
 
 __all__ = ["aya_vision", "aya_vision_8b", "siglip_tower"]
@@ -26,6 +28,15 @@ TOWER_DEFAULTS = {"hidden_size": 1152, "intermediate_size": 4304, "num_hidden_la
                   "image_size": 384, "patch_size": 14, "layer_norm_eps": 1e-6}
 DEFAULTS = {"downsample_factor": 2, "adapter_layer_norm_eps": 1e-6, "vision_feature_layer": -1}
 FIXED = {"vision_feature_select_strategy": "full", "alignment_activation_fn": "swiglu", "tie_word_embeddings": True}
+KEYS = CONFIG | Keys(
+    built=(*DEFAULTS, "alignment_intermediate_size", "image_token_index", "image_token_id"), only=FIXED, parts={
+        "text_config": COHERE2 | Keys(only={"model_type": "cohere2"}), "vision_config": TOWER | Keys(
+            only={"hidden_act": GELU_TANH}, harmless={"vision_use_head": "behind the layer that is read"})},
+    harmless={"max_splits_per_img": "the settings of pictures say it", "image_seq_length": "it follows from the tower"})
+TILES = PICTURES | Keys(built=("max_patches", "min_patches"), only={"crop_to_patches": (True, None)})
+SAID = {"start_of_img_token": "<|START_OF_IMG|>", "end_of_img_token": "<|END_OF_IMG|>", "tile_token": "TILE", "tile_global_token": "TILE_GLOBAL",
+        "img_patch_token": "<|IMG_PATCH|>"}
+TEXTS = Keys(only=SAID, harmless={"img_line_break_token": "it is never written", "max_splits_per_img": "the settings of pictures say it"})
 
 
 def aya_vision(image: sn.VisionEncoder, text: sn.Model, hidden: int, size: int = 2, eps: float = 1e-6) -> sn.Model:
@@ -56,7 +67,7 @@ def _toy() -> sn.Model:
 
 def _spec(config: dict[str, Any]) -> sn.Model:
     c = filled(config, DEFAULTS, FIXED)
-    vision = filled(c.get("vision_config") or {}, TOWER_DEFAULTS, {"hidden_act": "gelu_pytorch_tanh"})
+    vision = filled(c.get("vision_config") or {}, TOWER_DEFAULTS, {"hidden_act": GELU_TANH})
     text, layer, depth = published_cohere2(c.get("text_config") or {}), c["vision_feature_layer"], vision["num_hidden_layers"]
     if not isinstance(layer, int):
         raise ConfigError(f"config.json sets vision_feature_layer to {layer!r}; only one layer is built")
@@ -87,12 +98,13 @@ def _ignored(name: str) -> str | None:
 
 
 def _image(config: dict[str, Any], settings: dict[str, Any]) -> sn.StretchCodec:
-    c = filled(settings, {"size": {"height": 364, "width": 364}, "max_patches": 12, "min_patches": 1})
+    c = filled({**CLIP_PICTURES, **settings}, {"size": {"height": 364, "width": 364}, "max_patches": 12, "min_patches": 1})
     if c["size"]["height"] != c["size"]["width"]:
         raise ConfigError(f"preprocessor_config.json sets size to {c['size']}; only square tiles are built")
     return sn.StretchCodec(picture_codec(c["size"]["height"], "squash", c), most=c["max_patches"], least=c["min_patches"])
 
 
-PUBLISHED["aya_vision"] = Published(_spec, _rules, _ignored, layout, module, _image)
+PUBLISHED["aya_vision"] = Published(_spec, _rules, _ignored, layout, module, _image, equals=llama_equals,
+                                    keys={"config.json": KEYS, **processor_keys(TILES, more=TEXTS)})
 register(Entry(name="aya_vision", full=aya_vision_8b, toy=_toy, batch=chats, parameters=8_631_842_032, unread=2_304,
                source="Aya Vision 8B, 2505.08751; CohereLabs/aya-vision-8b, CC-BY-NC-4.0"))

@@ -15,8 +15,9 @@ import torch
 
 import sensorium as sn
 from sensorium.checkpoint import PUBLISHED, Published, Rule
+from sensorium.settings import CONFIG, NOTES, Keys, because
 from sensorium.types import Batch
-from sensorium.zoo.published import filled, renamed, stack_names
+from sensorium.zoo.published import NO_HEAD, activation, filled, renamed, stack_names
 from sensorium.zoo.registry import Entry, register
 
 __all__ = ["bert", "minilm_l6"]
@@ -24,6 +25,18 @@ __all__ = ["bert", "minilm_l6"]
 DEFAULTS = {"vocab_size": 30_522, "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072,
             "hidden_act": "gelu", "max_position_embeddings": 512, "type_vocab_size": 2, "layer_norm_eps": 1e-12, "pad_token_id": 0}
 FIXED = {"position_embedding_type": "absolute", "is_decoder": False}
+KEYS = CONFIG | Keys(built=tuple(DEFAULTS), only=FIXED, harmless=NO_HEAD | dict.fromkeys(
+    ("pooler_fc_size", "pooler_num_attention_heads", "pooler_num_fc_layers", "pooler_size_per_head", "pooler_type", "directionality"),
+    "of a layer over the first position, which a mean over all has no use for"))
+SENTENCES = {
+    "sentence_bert_config.json": Keys(only={"do_lower_case": False}, harmless={
+        **because("longer texts are read as far as the places reach, and refused beyond", "max_seq_length"),
+        **because("how the published program is called", "transformer_task", "modality_config", "module_output_name", "processing_kwargs",
+                  "unpad_inputs")}),
+    "config_sentence_transformers.json": NOTES | Keys(only={"default_prompt_name": None}, harmless={
+        **because("whoever embeds a text puts its prompt before it", "prompts"),
+        **because("vectors are compared on the unit sphere", "similarity_fn_name"),
+        **because("who wrote the file, and with what", "__version__", "model_type")})}
 TEMPERATURE = 0.05
 """That all-MiniLM-L6-v2 was trained with; its files do not hold it."""
 LAYER = {"attention.query": "attention.self.query", "attention.key": "attention.self.key", "attention.value": "attention.self.value",
@@ -32,12 +45,12 @@ LAYER = {"attention.query": "attention.self.query", "attention.key": "attention.
 
 
 def bert(vocab: int, context: int, width: int, depth: int, heads: int, hidden: int | None = None, kinds: int = 2, pad: int = 0,
-         act: str = "gelu", eps: float = 1e-12) -> sn.Model:
-    """A sentence encoder whose positions are averaged."""
+         act: str = "gelu", eps: float = 1e-12, pool: str = "mean") -> sn.Model:
+    """A sentence encoder; ``pool``: its positions are averaged ("mean"), or the first stands for all ("first")."""
     return sn.Model(
         encoders={"text": sn.TextEncoder(vocab=vocab, context=context, width=width, depth=depth, heads=heads, hidden=hidden, act=act, eps=eps,
                                          causal=False, pad=pad, kinds=kinds, post_norm=True)},
-        align={"text": sn.Pool(width)},
+        align={"text": sn.Pool(width, pool)},
         heads={"embed": sn.Unit()},
         objectives=(sn.Contrastive("text", "text/other", temperature=TEMPERATURE),))
 
@@ -67,9 +80,8 @@ def sentences(samples: Sequence[int], alone: bool = False) -> Batch:
 def _spec(config: dict[str, Any]) -> sn.Model:
     c = filled(config, DEFAULTS, FIXED)
     hidden = None if c["intermediate_size"] == 4 * c["hidden_size"] else c["intermediate_size"]
-    act = {"gelu_new": "gelu_tanh"}.get(c["hidden_act"], c["hidden_act"])
     return bert(c["vocab_size"], c["max_position_embeddings"], c["hidden_size"], c["num_hidden_layers"], c["num_attention_heads"], hidden,
-                c["type_vocab_size"], c["pad_token_id"], act, c["layer_norm_eps"])
+                c["type_vocab_size"], c["pad_token_id"], activation(c["hidden_act"]), c["layer_norm_eps"], c.get("pooling", "mean"))
 
 
 def _rules(spec: sn.Model, config: dict[str, Any]) -> dict[str, Rule]:
@@ -89,7 +101,7 @@ def _ignored(name: str) -> str | None:
     return "counts 0, 1, 2, ..." if name.endswith("position_ids") else None
 
 
-PUBLISHED["bert"] = Published(_spec, _rules, _ignored, lambda name: name.removeprefix("bert."))
+PUBLISHED["bert"] = Published(_spec, _rules, _ignored, lambda name: name.removeprefix("bert."), keys={"config.json": KEYS, **SENTENCES})
 register(Entry(name="bert", full=minilm_l6, toy=_toy, batch=sentences, parameters=22_713_216,
                unread=384 * 384 + 384 - 1,  # the pooler, less the temperature
                source="all-MiniLM-L6-v2, 1908.10084; sentence-transformers/all-MiniLM-L6-v2, Apache-2.0"))

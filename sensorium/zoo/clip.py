@@ -17,8 +17,9 @@ import torch
 
 import sensorium as sn
 from sensorium.checkpoint import PUBLISHED, Published, Rule
+from sensorium.settings import CONFIG, Keys
 from sensorium.types import Batch
-from sensorium.zoo.published import CLIP_LAYER, filled, renamed, stack_names
+from sensorium.zoo.published import CLIP_LAYER, NO_HEAD, TOWER, activation, filled, renamed, stack_names
 from sensorium.zoo.registry import Entry, register
 
 __all__ = ["clip", "clip_b32", "vision_defaults", "vision_names"]
@@ -27,6 +28,11 @@ TEXT_DEFAULTS = {"vocab_size": 49_408, "hidden_size": 512, "intermediate_size": 
                  "max_position_embeddings": 77, "hidden_act": "quick_gelu", "layer_norm_eps": 1e-5, "eos_token_id": 49_407}
 vision_defaults = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12, "num_channels": 3,
                    "image_size": 224, "patch_size": 32, "hidden_act": "quick_gelu", "layer_norm_eps": 1e-5}
+_OUTER = {"projection_dim": "the one outside of the towers counts", **NO_HEAD}
+TEXT = CONFIG | Keys(built=tuple(TEXT_DEFAULTS), harmless=_OUTER)
+VISION = TOWER | Keys(harmless=_OUTER)
+KEYS = CONFIG | Keys(built=("projection_dim",), harmless={"logit_scale_init_value": "for training", **NO_HEAD}, parts={
+    "text_config": TEXT, "text_config_dict": TEXT, "vision_config": VISION, "vision_config_dict": VISION})
 
 
 def clip(image: sn.VisionEncoder, text: sn.TextEncoder, joint: int) -> sn.Model:
@@ -72,17 +78,23 @@ def vision_names(ours: str, theirs: str, depth: int, final: bool = True) -> dict
     return names | stack_names(f"{ours}.stack", f"{theirs}.encoder.layers", depth, CLIP_LAYER)
 
 
+def _newest(config: dict[str, Any], part: str, defaults: dict[str, Any]) -> dict[str, Any]:
+    """A tower's settings; where an old file has them twice, the older name counts, with the library's defaults."""
+    older = config.get(f"{part}_dict")
+    return {**(config.get(part) or {}), **({} if older is None else {**defaults, **older})}
+
+
 def _spec(config: dict[str, Any]) -> sn.Model:
-    vision = filled(config.get("vision_config") or {}, vision_defaults)
-    text = filled(config.get("text_config") or {}, TEXT_DEFAULTS)
+    vision, text = (filled(_newest(config, f"{part}_config", defaults), defaults) for part, defaults in (
+        ("vision", vision_defaults), ("text", TEXT_DEFAULTS)))
     end = text["eos_token_id"] if text["eos_token_id"] != 2 else text["vocab_size"] - 1  # early files say 2 and mean the highest id
     return clip(
-        sn.VisionEncoder(size=vision["image_size"], patch=vision["patch_size"], width=vision["hidden_size"], act=vision["hidden_act"],
+        sn.VisionEncoder(size=vision["image_size"], patch=vision["patch_size"], width=vision["hidden_size"], act=activation(vision["hidden_act"]),
                          depth=vision["num_hidden_layers"], heads=vision["num_attention_heads"], hidden=vision["intermediate_size"],
                          eps=vision["layer_norm_eps"], channels=vision["num_channels"]),
         sn.TextEncoder(vocab=text["vocab_size"], context=text["max_position_embeddings"], width=text["hidden_size"], end=end,
                        depth=text["num_hidden_layers"], heads=text["num_attention_heads"], hidden=text["intermediate_size"],
-                       act=text["hidden_act"], eps=text["layer_norm_eps"]),
+                       act=activation(text["hidden_act"]), eps=text["layer_norm_eps"]),
         config.get("projection_dim", 512))
 
 
@@ -97,6 +109,7 @@ def _rules(spec: sn.Model, config: dict[str, Any]) -> dict[str, Rule]:
     return renamed(names | vision_names("encoders.image", "vision_model", spec.encoders["image"].depth))
 
 
-PUBLISHED["clip"] = Published(_spec, _rules, lambda name: "counts 0, 1, 2, ..." if name.endswith("position_ids") else None)
+PUBLISHED["clip"] = Published(_spec, _rules, lambda name: "counts 0, 1, 2, ..." if name.endswith("position_ids") else None,
+                              keys={"config.json": KEYS})
 register(Entry(name="clip", full=clip_b32, toy=_toy, batch=lambda samples, alone=False: pairs(samples), parameters=151_277_313,
                source="CLIP ViT-B/32, 2103.00020; openai/clip-vit-base-patch32, MIT"))

@@ -13,16 +13,25 @@ import torch
 
 import sensorium as sn
 from sensorium.checkpoint import PUBLISHED, Published, Rule
+from sensorium.settings import CONFIG, Keys
+from sensorium.types import ConfigError
 from sensorium.zoo.gemma3 import layer_windows
-from sensorium.zoo.llama import llama_names, rope_settings, texts, tied_head
-from sensorium.zoo.published import filled, renamed
+from sensorium.zoo.llama import llama_equals, llama_names, rope_settings, texts, tied_head
+from sensorium.zoo.published import SILU, filled, renamed, rope_keys
 from sensorium.zoo.registry import Entry, register
 
 __all__ = ["cohere2", "cohere2_7b", "cohere2_decoder", "cohere2_rules", "DEFAULTS", "published_cohere2"]
 
 DEFAULTS = {"vocab_size": 256_000, "hidden_size": 8192, "intermediate_size": 22_528, "num_hidden_layers": 40, "num_attention_heads": 64,
             "layer_norm_eps": 1e-5, "sliding_window": 4096, "logit_scale": 0.0625, "tie_word_embeddings": True, "attention_bias": False}
-FIXED = {"hidden_act": "silu", "use_qk_norm": False, "rotary_pct": 1.0, "use_parallel_block": True, "use_gated_activation": True}
+FIXED = {"hidden_act": SILU, "use_qk_norm": False, "rotary_pct": 1.0, "use_parallel_block": True, "use_gated_activation": True}
+KEYS = CONFIG | rope_keys() | Keys(
+    built=(*DEFAULTS, "num_key_value_heads", "head_dim", "layer_types", "sliding_window_pattern", "_sliding_window_pattern",
+           "max_position_embeddings"),
+    only={**FIXED, "position_embedding_type": "rope_gptj", "order_of_interleaved_layers": "local_attn_first"},
+    harmless={"layer_switch": "sliding_window_pattern by an older name, which is not read",
+              "use_embedding_sharing": "tie_word_embeddings is the one that counts",
+              "use_parallel_embedding": "how the published program spreads it over machines"})
 
 
 def cohere2_decoder(width: int, depth: int, heads: int, kv_heads: int | None, hidden: int, windows: tuple[int | None, ...],
@@ -54,9 +63,11 @@ def published_cohere2(config: dict[str, Any]) -> sn.Model:
     depth, window, kinds = c["num_hidden_layers"], c["sliding_window"], c.get("layer_types")
     windows = tuple(window if kind == "sliding_attention" else None for kind in kinds) if kinds else layer_windows(
         depth, window, c.get("sliding_window_pattern", c.get("_sliding_window_pattern", 4)))
-    rope = rope_settings(c)
+    rope, heads = rope_settings(c), c["num_attention_heads"]
     filled(rope, {}, {"scaling": None})
-    decoder = cohere2_decoder(c["hidden_size"], depth, c["num_attention_heads"], c.get("num_key_value_heads"), c["intermediate_size"], windows,
+    if c.get("head_dim") and c["head_dim"] * heads != c["hidden_size"]:
+        raise ConfigError(f"config.json sets head_dim to {c['head_dim']}; only hidden_size / num_attention_heads is built")
+    decoder = cohere2_decoder(c["hidden_size"], depth, heads, c.get("num_key_value_heads"), c["intermediate_size"], windows,
                               rope["theta"], c["layer_norm_eps"], c["attention_bias"])
     return cohere2(decoder, c["vocab_size"], c["logit_scale"], c["tie_word_embeddings"])
 
@@ -76,6 +87,7 @@ def _halves(weight: torch.Tensor, head: int) -> torch.Tensor:
     return weight.unflatten(0, (-1, head // 2, 2)).transpose(1, 2).flatten(0, 2)
 
 
-PUBLISHED["cohere2"] = Published(published_cohere2, lambda spec, config: cohere2_rules(spec), tied_head)
+PUBLISHED["cohere2"] = Published(published_cohere2, lambda spec, config: cohere2_rules(spec), tied_head, equals=llama_equals,
+                                 keys={"config.json": KEYS})
 register(Entry(name="cohere2", full=cohere2_7b, toy=_toy, batch=texts, parameters=8_028_033_024,
                source="Command R7B, 2504.00698; CohereLabs/c4ai-command-r7b-12-2024, CC-BY-NC-4.0"))

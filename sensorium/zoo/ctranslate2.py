@@ -9,7 +9,6 @@ Source: github.com/OpenNMT/CTranslate2, python/ctranslate2/specs/model_spec.py.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Callable
@@ -20,16 +19,21 @@ from typing import Any
 
 import torch
 
-from sensorium.formats import FORMATS, Format, LazyTensors, PublishedFiles, Walker
+from sensorium.formats import FORMATS, Format, LazyTensors, PublishedFiles, Walker, read_settings
+from sensorium.settings import Keys
 from sensorium.types import CheckpointError
 
-__all__ = ["read_ctranslate2"]
+__all__ = ["FILE", "KEYS", "read_ctranslate2"]
 
 NUMBERS = (torch.float32, torch.int8, torch.int16, torch.int32, torch.float16, torch.bfloat16)
 BUILT = {"decoder/pre_norm": 1, "decoder/activation": 3, "decoder/alibi": 0, "decoder/scale_embeddings": 0, "decoder/start_from_zero_embedding": 0}
 
+FILE = "config.json (of CTranslate2)"
+KEYS = Keys(built=("suppress_ids", "suppress_ids_begin", "alignment_heads"), harmless={"lang_ids": "the tokenizer says it"})
+"""What the converter writes, under names of its own."""
+
 NAMES = {"encoder/conv1": "model.encoder.conv1", "encoder/conv2": "model.encoder.conv2", "encoder/layer_norm": "model.encoder.layer_norm",
-         "decoder/layer_norm": "model.decoder.layer_norm", "decoder/embeddings": "model.decoder.embed_tokens",
+         "decoder/layer_norm": "model.decoder.layer_norm", "decoder/embeddings": "model.decoder.embed_tokens", "decoder/projection": "proj_out",
          "encoder/position_encodings": "model.encoder.embed_positions", "decoder/position_encodings": "model.decoder.embed_positions"}
 LAYER = {"self_attention/layer_norm": ("self_attn_layer_norm",), "self_attention/linear_1": ("self_attn.out_proj",),
          "self_attention/linear_0": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
@@ -74,8 +78,12 @@ def _walk(file: Walker) -> dict[str, _Variable]:
         if kind >= len(NUMBERS) or math.prod(shape) * NUMBERS[kind].itemsize != size or not size:
             raise file.refuse(f"{name} has sizes {shape} in number format {kind}, which do not make {size:,} bytes")
         variables[name] = _Variable(file, shape, NUMBERS[kind], file.take(size, name))
-    for _ in range(file.count("I", "aliases", 1 << 16)):
-        _text(file, "an alias"), _text(file, "an alias")  # a tied head; its matrix is the embeddings'
+    for _ in range(file.count("I", "aliases", 1 << 16)):  # equal variables are written once: a tied head, two biases of zeros
+        alias, name = _text(file, "an alias"), _text(file, "an alias")
+        if name not in variables or alias in variables:
+            raise file.refuse(f"the alias {alias!r:.60} is of {name!r:.60}, which is not there, or has a variable of its own")
+        if not (alias.startswith("decoder/projection/") and name.startswith("decoder/embeddings/")):  # a tied head
+            variables[alias] = variables[name]
     if file.at != len(file.bytes):
         raise file.refuse(f"{len(file.bytes) - file.at:,} bytes follow its end")
     return variables
@@ -137,15 +145,12 @@ def read_ctranslate2(folder: Path) -> PublishedFiles:
     """
     file = Walker(folder / "model.bin", "CTranslate2")
     variables = _walk(file)
-    settings = folder / "config.json"
-    try:
-        said = json.loads(settings.read_text(encoding="utf-8")) if settings.is_file() else {}
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise CheckpointError(f"{folder.name}/config.json is not JSON; fetch it again") from error
+    said = read_settings(folder / "config.json")
     theirs = {"suppress_tokens": said.get("suppress_ids", []), "begin_suppress_tokens": said.get("suppress_ids_begin", [])}
     tokenizer = folder / "tokenizer.json"
     return PublishedFiles({**theirs, **said, **_config(file, variables)}, LazyTensors(_makers(file, variables)),
-                          lambda: tokenizer.read_text(encoding="utf-8") if tokenizer.is_file() else None, None, {"eos": "<|endoftext|>"})
+                          lambda: tokenizer.read_text(encoding="utf-8") if tokenizer.is_file() else None, None, {"eos": "<|endoftext|>"},
+                          settings={FILE: said, "preprocessor_config.json": read_settings(folder / "preprocessor_config.json")})
 
 
 def _claims(path: Path) -> bool:

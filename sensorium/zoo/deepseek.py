@@ -15,10 +15,11 @@ from typing import Any
 import sensorium as sn
 from sensorium.checkpoint import PUBLISHED, Published
 from sensorium.layers.positions import RopeScaling
+from sensorium.settings import CONFIG, Keys, because
 from sensorium.types import ConfigError
-from sensorium.zoo.deepseek_layout import deepseek_rules, unneeded
-from sensorium.zoo.llama import rope_settings, texts
-from sensorium.zoo.published import filled
+from sensorium.zoo.deepseek_layout import deepseek_equals, deepseek_rules, unneeded
+from sensorium.zoo.llama import rope_context, rope_settings, texts
+from sensorium.zoo.published import SILU, filled, rope_keys
 from sensorium.zoo.registry import Entry, register
 
 __all__ = ["deepseek", "deepseek_spec", "deepseek_stack", "deepseek_v2", "deepseek_v2_lite", "deepseek_v3", "yarn"]
@@ -26,7 +27,21 @@ __all__ = ["deepseek", "deepseek_spec", "deepseek_stack", "deepseek_v2", "deepse
 COMMON = {"q_lora_rank": 1536, "kv_lora_rank": 512, "qk_nope_head_dim": 128, "qk_rope_head_dim": 64, "v_head_dim": 128, "rms_norm_eps": 1e-6,
           "n_group": None, "topk_group": None, "norm_topk_prob": False, "routed_scaling_factor": 1.0, "tie_word_embeddings": False,
           "first_k_dense_replace": 0, "n_shared_experts": None, "attention_bias": False, "rope_interleave": True}
-FIXED = {"hidden_act": "silu", "mlp_bias": False, "moe_layer_freq": 1}
+FIXED = {"hidden_act": SILU, "mlp_bias": False, "moe_layer_freq": 1}
+
+
+def _keys(only: dict[str, Any]) -> Keys:
+    """The keys of a config.json; ``only``: what is built of one of the two alone."""
+    built = (*COMMON, "vocab_size", "hidden_size", "intermediate_size", "moe_intermediate_size", "num_hidden_layers", "num_attention_heads",
+             "num_key_value_heads", "n_routed_experts", "num_experts_per_tok", "topk_method", "max_position_embeddings")
+    ropes = rope_keys("linear", "llama3", "yarn", more=("beta_fast", "beta_slow", "mscale", "mscale_all_dim"))
+    return CONFIG | ropes | Keys(tuple(key for key in built if key not in only), {**FIXED, **only}, harmless={
+        **because("for training", "aux_loss_alpha", "seq_aux", "router_aux_loss_coef"),
+        "qk_head_dim": "qk_nope_head_dim + qk_rope_head_dim", "head_dim": "qk_rope_head_dim", "use_mla": "kv_lora_rank is null without it",
+        "num_nextn_predict_layers": "the tensors that are there say it"})
+
+
+V2, V3 = _keys({"scoring_func": "softmax", "norm_topk_prob": False}), _keys({"scoring_func": "sigmoid"})
 
 
 def deepseek(stack: sn.Stack, vocab: int, tied: bool = False, ahead: bool = False, balance: sn.Balance | None = None) -> sn.Model:
@@ -90,12 +105,12 @@ def _toy(v3: bool) -> sn.Model:
 
 
 def _positions(config: dict[str, Any]) -> dict[str, Any]:
-    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    rope = config.get("rope_scaling") or config.get("rope_parameters") or {}
     if rope.get("rope_type", rope.get("type", "default")) != "yarn":
         return rope_settings(config)
     if not rope.get("truncate", True) or rope.get("attention_factor") is not None:
         raise ConfigError(f"config.json scales rotary positions by {rope}; attention_factor and truncate=false are not built")
-    context = rope["original_max_position_embeddings"]
+    context = rope_context(config, rope)
     factor = rope.get("factor") or config["max_position_embeddings"] / context
     return {"theta": rope.get("rope_theta", config.get("rope_theta", 1e4)), **yarn(
         factor, context, rope.get("beta_fast") or 32, rope.get("beta_slow") or 1, rope.get("mscale") or 0.0, rope.get("mscale_all_dim") or 0.0)}
@@ -114,14 +129,17 @@ def deepseek_spec(config: dict[str, Any], v3: bool) -> sn.Model:
     latent = None if c["kv_lora_rank"] is None else sn.Latent(
         rank=c["kv_lora_rank"], query_rank=c["q_lora_rank"], plain=c["qk_nope_head_dim"], turned=c["qk_rope_head_dim"], value=c["v_head_dim"],
         bias=c["attention_bias"])
-    depth = c["num_hidden_layers"]
-    stack = deepseek_stack(c["hidden_size"], depth, c["num_attention_heads"], c["intermediate_size"], latent, experts,
+    depth, heads = c["num_hidden_layers"], c["num_attention_heads"]
+    if (c.get("num_key_value_heads") or heads) != heads:
+        raise ConfigError(f"config.json sets num_key_value_heads to {c['num_key_value_heads']}; only as many as num_attention_heads are built")
+    stack = deepseek_stack(c["hidden_size"], depth, heads, c["intermediate_size"], latent, experts,
                            min(c["first_k_dense_replace"], depth), eps=c["rms_norm_eps"], **_positions(c))
     return deepseek(stack, c["vocab_size"], c["tie_word_embeddings"], f"model.layers.{depth}.eh_proj.weight" in c["tensor_names"])
 
 
 for _kind, _v3 in (("deepseek_v2", False), ("deepseek_v3", True)):
-    PUBLISHED[_kind] = Published(lambda config, v3=_v3: deepseek_spec(config, v3), deepseek_rules, unneeded)
+    PUBLISHED[_kind] = Published(lambda config, v3=_v3: deepseek_spec(config, v3), deepseek_rules, unneeded, equals=deepseek_equals,
+                                 keys={"config.json": V3 if _v3 else V2})
 register(Entry(name="deepseek_v2", full=deepseek_v2, toy=lambda: _toy(False), batch=texts, parameters=235_741_434_880,
                source="DeepSeek-V2, 2405.04434; deepseek-ai/DeepSeek-V2, DeepSeek model licence"))
 register(Entry(name="deepseek_v2_lite", full=deepseek_v2_lite, toy=lambda: _toy(False), batch=texts, parameters=15_706_484_224,

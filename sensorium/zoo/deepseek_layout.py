@@ -8,10 +8,10 @@ import torch
 
 import sensorium as sn
 from sensorium.checkpoint import Rule
-from sensorium.zoo.llama import tied_head
+from sensorium.zoo.llama import llama_equals, tied_head
 from sensorium.zoo.published import LLAMA_LAYER, renamed
 
-__all__ = ["deepseek_rules", "unneeded"]
+__all__ = ["deepseek_equals", "deepseek_rules", "unneeded"]
 
 ATTENTION = {"attention.compress.weight": "kv_a_proj_with_mqa.weight", "attention.compress.bias": "kv_a_proj_with_mqa.bias",
              "attention.norm.weight": "kv_a_layernorm.weight", "attention.expand.weight": "kv_b_proj.weight",
@@ -72,3 +72,11 @@ def unneeded(name: str) -> str | None:
     if name.endswith((".shared_head.head.weight", ".embed_tokens.weight")):  # beside the lookahead: the model's own again
         return "the embeddings, or the scores, again"
     return tied_head(name)
+
+
+def deepseek_equals(spec: sn.Model, name: str) -> str | torch.Tensor | None:
+    """What a tensor of :func:`unneeded` must hold."""
+    before, _, _ = name.partition("model.layers.")
+    if name.endswith(".shared_head.head.weight"):
+        return f"{before}lm_head.weight"
+    return f"{before}model.embed_tokens.weight" if ".layers." in name and name.endswith(".embed_tokens.weight") else llama_equals(spec, name)

@@ -20,10 +20,11 @@ import torch
 import sensorium as sn
 from sensorium.checkpoint import PUBLISHED, Published, Rule
 from sensorium.codecs.tiles import grid_places, lined
+from sensorium.settings import CONFIG, PICTURES, Keys
 from sensorium.types import Batch
-from sensorium.zoo.deepseek import deepseek, deepseek_spec, deepseek_stack, deepseek_v2_lite
-from sensorium.zoo.deepseek_layout import deepseek_rules, unneeded
-from sensorium.zoo.published import filled, renamed, stack_names
+from sensorium.zoo.deepseek import V2, deepseek, deepseek_spec, deepseek_stack, deepseek_v2_lite
+from sensorium.zoo.deepseek_layout import deepseek_equals, deepseek_rules, unneeded
+from sensorium.zoo.published import filled, processor_keys, renamed, stack_names
 from sensorium.zoo.registry import Entry, register
 from sensorium.zoo.smolvlm import siglip_tower
 
@@ -34,6 +35,19 @@ VISION = {"image_size": 384, "patch_size": 14, "width": 1152, "layers": 27, "hea
 PROJECTOR = {"input_dim": 1152, "n_embed": 2048, "downsample_ratio": 2, "mlp_ratio": 1}
 WORDS = {"vocab_size": 102_400, "hidden_size": 4096, "intermediate_size": 11_008, "moe_intermediate_size": 1407, "num_hidden_layers": 30,
          "num_attention_heads": 32, "num_experts_per_tok": None, "n_routed_experts": None, "max_position_embeddings": 2048}
+WAY = {"projector_type": "downsample_mlp_gelu", "depth": 2, "token_pooling": False}
+_NOTES = dict.fromkeys(("cls", "params", "model_name", "model_type", "class_token", "global_pool", "ignore_head", "num_classes", "weight_init",
+                        "deterministic", "num_recomputing_layers"), "a note of the published program")
+KEYS = CONFIG | Keys(
+    built=("candidate_resolutions",), only={"tile_tag": "2D", "global_view_pos": "head"}, parts={
+        "vision_config": CONFIG | Keys(built=tuple(VISION), harmless=_NOTES),
+        "projector_config": CONFIG | Keys(built=tuple(PROJECTOR), only=WAY, harmless=_NOTES),
+        "language_config": V2 | Keys(only={"scoring_func": ("softmax", "sigmoid"), "norm_topk_prob": (True, False)}, harmless={
+            "lm_head": "there is one"})})
+SEEN = PICTURES | Keys(
+    built=("candidate_resolutions",), only={"image_token": "<image>", "normalize": (True, None)},
+    harmless={**dict.fromkeys(("pad_token", "add_special_token", "sft_format", "mask_prompt", "ignore_id", "patch_size", "downsample_ratio"),
+                              "config.json, the tokenizer or the chat template says it")})
 GRIDS = tuple((384 * rows, 384 * columns) for rows in range(1, 10) for columns in range(1, 10) if rows * columns <= 9)
 
 
@@ -93,7 +107,7 @@ def _views(samples: Sequence[int], alone: bool = False) -> Batch:
 def _spec(config: dict[str, Any]) -> sn.Model:
     filled(config, {}, {"tile_tag": "2D", "global_view_pos": "head"})
     vision = filled(config.get("vision_config") or {}, VISION)
-    way = filled(config.get("projector_config") or {}, PROJECTOR, {"projector_type": "downsample_mlp_gelu", "depth": 2, "token_pooling": False})
+    way = filled(config.get("projector_config") or {}, PROJECTOR, WAY)
     words = filled({**config.get("language_config", {}), "tensor_names": config["tensor_names"]}, WORDS)
     text = deepseek_spec(words, words.get("topk_method") == "noaux_tc")
     tower = siglip_tower(vision["image_size"], vision["patch_size"], vision["width"], vision["layers"], vision["heads"],
@@ -132,7 +146,8 @@ def _image(config: dict[str, Any], settings: dict[str, Any]) -> sn.ViewsCodec:
     return sn.ViewsCodec(tile, tuple((high, wide) for wide, high in grids), -(-(vision["image_size"] // vision["patch_size"]) // size))
 
 
-PUBLISHED["deepseek_vl_v2"] = Published(_spec, _rules, _ignored, lambda name: name.removeprefix("language."), image=_image)
+PUBLISHED["deepseek_vl_v2"] = Published(_spec, _rules, _ignored, lambda name: name.removeprefix("language."), image=_image, equals=deepseek_equals,
+                                       keys={"config.json": KEYS, **processor_keys(SEEN, more=SEEN)})
 for _name, _full, _count in (("tiny", deepseek_vl2_tiny, 3_370_000_000), ("small", deepseek_vl2_small, 16_100_000_000),
                              ("base", deepseek_vl2_base, 27_500_000_000)):
     register(Entry(name="deepseek_vl2" if _name == "base" else f"deepseek_vl2_{_name}", full=_full, toy=_toy, batch=_views, parameters=_count,

@@ -15,9 +15,10 @@ import torch
 import sensorium as sn
 from sensorium.checkpoint import PUBLISHED, Published, Rule
 from sensorium.layers.positions import RopeScaling
+from sensorium.settings import CONFIG, Keys
 from sensorium.types import ConfigError
-from sensorium.zoo.llama import rope_settings, texts, tied_head
-from sensorium.zoo.published import LLAMA_LAYER, filled, renamed, stack_names
+from sensorium.zoo.llama import llama_equals, rope_settings, texts, tied_head
+from sensorium.zoo.published import DEFAULT_ROPE, LLAMA_LAYER, filled, renamed, rope_keys, stack_names
 from sensorium.zoo.registry import Entry, register
 
 __all__ = ["gemma3", "gemma3_decoder", "gemma3_sized", "layer_windows", "SIZES"]
@@ -27,6 +28,11 @@ DEFAULTS = {"vocab_size": 262_208, "hidden_size": 2304, "intermediate_size": 921
             "final_logit_softcapping": None}
 FIXED = {"hidden_activation": "gelu_pytorch_tanh", "rms_norm_eps": 1e-6, "attention_bias": False, "use_bidirectional_attention": False,
          "attn_logit_softcapping": None}
+ROPE = rope_keys("linear", "llama3")
+KEYS = CONFIG | ROPE | Keys(
+    built=(*DEFAULTS, "layer_types", "sliding_window_pattern", "_sliding_window_pattern", "max_position_embeddings", "rope_local_base_freq"),
+    only=FIXED, harmless={"hidden_act": "hidden_activation is the one that counts"},
+    parts={"rope_parameters": Keys(parts={"full_attention": ROPE.parts["rope_scaling"], "sliding_attention": DEFAULT_ROPE})})
 LAYER = {**LLAMA_LAYER, "attention_after": "post_attention_layernorm", "mlp_norm": "pre_feedforward_layernorm",
          "mlp_after": "post_feedforward_layernorm", "attention.query_norm": "self_attn.q_norm", "attention.key_norm": "self_attn.k_norm"}
 SIZES = {  # width, depth, heads, kv heads, head width, hidden, window, query scale, slower positions, vocabulary
@@ -76,7 +82,8 @@ def _spec(config: dict[str, Any]) -> sn.Model:
     near = rope.get("sliding_attention") or {}
     if near.get("rope_type", "default") != "default":
         raise ConfigError(f"config.json scales the rotary positions of windows by {near}; only 'default' is built")
-    far = rope_settings({"rope_parameters": rope.get("full_attention") or c.get("rope_scaling"), "rope_theta": c.get("rope_theta", 1e6)})
+    far = {**(rope.get("full_attention") or {}), **(c.get("rope_scaling") or {})}
+    far = rope_settings({**c, "rope_scaling": None, "rope_parameters": far, "rope_theta": c.get("rope_theta", 1e6)})
     kinds = c.get("layer_types")
     every = c.get("sliding_window_pattern", c.get("_sliding_window_pattern", 6))
     windows = tuple(window if kind == "sliding_attention" else None for kind in kinds) if kinds else layer_windows(depth, window, every)
@@ -98,6 +105,6 @@ def _rules(spec: sn.Model, config: dict[str, Any]) -> dict[str, Rule]:
     return {mine: Rule(rule.source, _raised) if "norm." in rule.source[0] else rule for mine, rule in renamed(names).items()}
 
 
-PUBLISHED["gemma3_text"] = Published(_spec, _rules, tied_head)
+PUBLISHED["gemma3_text"] = Published(_spec, _rules, tied_head, equals=llama_equals, keys={"config.json": KEYS})
 register(Entry(name="gemma3", full=lambda: gemma3_sized("1b"), toy=_toy, batch=texts, parameters=999_885_952,
                source="Gemma 3 1B, 2503.19786; google/gemma-3-1b-pt, Gemma terms of use"))

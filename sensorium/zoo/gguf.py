@@ -24,15 +24,39 @@ from tokenizers import decoders, models, pre_tokenizers, processors
 
 from sensorium.formats import FORMATS, Format, LazyTensors, PublishedFiles, Walker
 from sensorium.layers.positions import Rope, RopeScaling
+from sensorium.settings import Keys, because
 from sensorium.types import CheckpointError, ConfigError
 
-__all__ = ["rebuild_tokenizer", "read_gguf"]
+__all__ = ["FILE", "KEYS", "rebuild_tokenizer", "read_gguf"]
 
 NUMBERS = dict(enumerate("BbHhIif?")) | {10: "Q", 11: "q", 12: "d"}
 STRING, ARRAY = 8, 9
 PIECE = 1 << 19  # numbers turned back at once: the steps between stay in the processor's cache
 NORMAL, CONTROL, USER_DEFINED = 1, 3, 4
 LONGEST_PIECE = 64  # characters; nobody trains longer ones, and cutting one in all ways takes time
+
+_PART = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.gguf")
+ENDS = ("eos", "eot", "eom")
+"""Tokens that end an answer: of the text, of the turn, of a message that calls a tool."""
+
+FILE = "the header of a GGUF"
+KEYS = Keys(
+    built=(*(f"llama.{name}" for name in (
+        "embedding_length", "block_count", "attention.head_count", "attention.head_count_kv", "feed_forward_length", "context_length",
+        "rope.freq_base",
+        "attention.layer_norm_rms_epsilon", "attention.key_length", "attention.value_length", "rope.dimension_count", "rope.scale_linear",
+        "rope.scaling.type", "rope.scaling.factor", "expert_count")), *(f"tokenizer.ggml.{name}" for name in (
+            "model", "pre", "tokens", "scores", "token_type", "merges", "add_bos_token", "add_space_prefix", *(f"{short}_token_id" for short in (
+                "bos", "eos", "eot", "eom", "unknown", "padding")))), "tokenizer.chat_template", "tokenizer.huggingface.json"),
+    only={"llama.rope.scaling.attn_factor": 1.0, "llama.rope.scaling.alpha": 1.0, "tokenizer.ggml.add_eos_token": False,
+          "tokenizer.ggml.remove_extra_whitespaces": False, "llama.attention.causal": True},
+    harmless={**because("the tensors say it", "llama.vocab_size", "llama.tensor_data_layout", "llama.expert_used_count"),
+              **because("of scaling that is refused, or a remark", "llama.rope.scaling.original_context_length", "llama.rope.scaling.finetuned"),
+              **because("of other templates than the one that counts", "tokenizer.chat_templates"),
+              **because("of kinds of text and tasks that no conversation has", "tokenizer.ggml.token_type_count", *(
+                  f"tokenizer.ggml.{name}_token_id" for name in ("seperator", "mask", "cls", "prefix", "suffix", "middle", *(
+                      f"fim_{part}" for part in ("pre", "suf", "mid", "pad", "rep", "sep")))), "tokenizer.ggml.add_sep_token")})
+"""What llama.cpp's converter writes of the model and of its words; what begins with "general." is who made it."""
 
 NAMES = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
 LAYER = {"attn_norm": "input_layernorm", "attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj", "attn_v": "self_attn.v_proj",
@@ -176,8 +200,13 @@ def _config(header: _Header, meta: dict[str, Any], stored: dict[str, _Stored]) -
     turned = number("rope.dimension_count", config["head_dim"])
     if turned != config["head_dim"]:
         raise CheckpointError(f"{header.name} turns {turned} of {config['head_dim']} numbers of a head; only models that turn all are read")
+    if number("attention.value_length", config["head_dim"]) != config["head_dim"]:
+        raise CheckpointError(f"{header.name} has values of {meta['llama.attention.value_length']} numbers a head and keys of {config['head_dim']}; "
+                              "only models that have as many of both are read")
     old = meta.get("llama.rope.scale_linear", 1.0)
     scaling = meta.get("llama.rope.scaling.type", "none" if old == 1 else "linear")
+    if scaling != "none" and "rope_freqs.weight" in stored:
+        raise CheckpointError(f"{header.name} slows its rotary positions twice, by {scaling!r} and by a table; only one of both is read")
     if scaling != "none":
         config["rope_scaling"] = {"rope_type": scaling, "factor": number("rope.scaling.factor", old, float)}
     elif "rope_freqs.weight" in stored:
@@ -207,6 +236,8 @@ def rebuild_tokenizer(meta: dict[str, Any]) -> str | None:
     Raises:
         CheckpointError: a tokenizer of a kind that cannot be rebuilt.
     """
+    if isinstance(meta.get("tokenizer.huggingface.json"), str):
+        return meta["tokenizer.huggingface.json"]
     kind, pre = meta.get("tokenizer.ggml.model"), str(meta.get("tokenizer.ggml.pre", "gpt-2"))
     if kind is None:
         return None
@@ -280,26 +311,67 @@ def read_gguf(path: Path) -> PublishedFiles:
         CheckpointError: torn, lying about its sizes, or of a kind that is not read.
     """
     path = path if path.is_file() else _only(path)
-    header = _Header(path, "GGUF")
-    meta, stored = _walk(header)
+    header, meta, stored, lies = _parts(path)
     config = _config(header, meta, stored)
     heads = {"attn_q": config["num_attention_heads"], "attn_k": config["num_key_value_heads"]}
     makers = {}
-    for name, place in stored.items():
+    for tensor, place in stored.items():
+        name = tensor
         found = re.fullmatch(r"blk\.(\d+)\.(\w+)\.(weight|bias)", name)
         part = found.group(2) if found else name.rpartition(".")[0]
         if found and part in LAYER:
             name = f"model.layers.{found.group(1)}.{LAYER[part]}.{found.group(3)}"
         elif part in NAMES:
             name = name.replace(part, NAMES[part], 1)
-        makers[name] = partial(_floats, header, place, heads.get(part))
+        makers[name] = partial(_floats, lies[tensor], place, heads.get(part))
     beside, template = path.parent / "tokenizer.json", meta.get("tokenizer.chat_template")
+    ends = tuple(meta[key] for key in (f"tokenizer.ggml.{name}_token_id" for name in ENDS) if key in meta)
     return PublishedFiles(config, LazyTensors(makers), lambda: beside.read_text("utf-8") if beside.is_file() else rebuild_tokenizer(meta),
-                          template if isinstance(template, str) else None, _special(meta, _texts(meta, "tokens")))
+                          template if isinstance(template, str) else None, _special(meta, _texts(meta, "tokens")), ends=ends,
+                          settings={FILE: _said(meta)})
+
+
+def _said(meta: dict[str, Any]) -> dict[str, Any]:
+    """The settings of the model and of its words; of a list, how long it is."""
+    return {key: f"a list of {len(value)}" if isinstance(value, list | np.ndarray) else value for key, value in meta.items()
+            if key.startswith(("llama.", "tokenizer.")) and not key.startswith("tokenizer.chat_template.")}
+
+
+def _parts(path: Path) -> tuple[_Header, dict[str, Any], dict[str, _Stored], dict[str, _Header]]:
+    """A file, or all the files that it is one part of: the first with its settings, the tensors of all, and in which each of them lies.
+
+    Source: the ``gguf`` library's names and keys of splits.
+    """
+    header = _Header(path, "GGUF")
+    meta, stored = _walk(header)
+    count, lies = meta.get("split.count", 0), dict.fromkeys(stored, header)
+    if not isinstance(count, int) or count < 2:
+        return header, meta, stored, lies
+    named = _PART.fullmatch(path.name)
+    if named is None or int(named[3]) != count:
+        raise CheckpointError(f"{path.name} is one of {count} parts of a GGUF; wanted a name that ends in -00001-of-{count:05d}.gguf, by which the "
+                              "others are found")
+    names = [f"{named[1]}-{number:05d}-of-{count:05d}.gguf" for number in range(1, count + 1)]
+    if absent := [name for name in names if not (path.parent / name).is_file()]:
+        raise CheckpointError(f"{path.name} is one of {count} parts, and {absent[0]} is not beside it; fetch it too")
+    headers = [header if name == path.name else _Header(path.parent / name, "GGUF") for name in names]
+    walked = [(meta, stored) if each is header else _walk(each) for each in headers]
+    joined, lies = {}, {}
+    for each, (said, some) in zip(headers, walked, strict=True):
+        if said.get("split.count") != count or joined.keys() & some.keys():
+            raise CheckpointError(f"{each.name} is no part of the same model as {path.name}; fetch both again")
+        joined |= some
+        lies |= dict.fromkeys(some, each)
+    if walked[0][0].get("split.tensors.count", len(joined)) != len(joined):
+        raise CheckpointError(f"{names[0]} says {walked[0][0]['split.tensors.count']} tensors, and its parts hold {len(joined)}; fetch them again")
+    return headers[0], walked[0][0], joined, lies
 
 
 def _only(folder: Path) -> Path:
     paths = sorted(folder.glob("*.gguf"))
+    parts = [_PART.fullmatch(path.name) for path in paths]
+    if all(parts) and len({(part[1], part[3]) for part in parts}) == 1:
+        return paths[0]
     if len(paths) > 1:
         raise CheckpointError(f"{folder} holds {', '.join(path.name for path in paths)}; name one of them")
     return paths[0]

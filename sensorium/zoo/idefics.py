@@ -19,11 +19,12 @@ import torch
 import sensorium as sn
 from sensorium.checkpoint import PUBLISHED, Published, Rule
 from sensorium.codecs.tiles import MarkedCodec
+from sensorium.settings import CONFIG, PICTURES, Keys
 from sensorium.types import ConfigError
 from sensorium.zoo.clip import vision_names
-from sensorium.zoo.llama import llama_decoder, llama_names, rope_settings, tied_head
+from sensorium.zoo.llama import llama_decoder, llama_equals, llama_names, rope_settings, tied_head
 from sensorium.zoo.llava import chats
-from sensorium.zoo.published import LLAMA_LAYER, filled, picture_codec, renamed
+from sensorium.zoo.published import LLAMA_LAYER, SILU, activation, filled, picture_codec, processor_keys, renamed, rope_keys
 from sensorium.zoo.registry import Entry, register
 
 __all__ = ["idefics", "idefics_9b"]
@@ -31,11 +32,27 @@ __all__ = ["idefics", "idefics_9b"]
 DEFAULTS = {"vocab_size": 32_000, "additional_vocab_size": 0, "hidden_size": 4096, "intermediate_size": 11_008, "num_hidden_layers": 32,
             "num_attention_heads": 32, "rms_norm_eps": 1e-6, "alpha_type": "float", "cross_layer_interval": 1, "qk_layer_norms": False,
             "use_resampler": False}
-FIXED = {"hidden_act": "silu", "tie_word_embeddings": False}
+FIXED = {"hidden_act": SILU, "tie_word_embeddings": False}
 VISION = {"embed_dim": 768, "image_size": 224, "intermediate_size": 5120, "patch_size": 14, "num_hidden_layers": 32, "num_attention_heads": 16,
           "num_channels": 3, "hidden_act": "gelu", "layer_norm_eps": 1e-5}
 PERCEIVER = {"resampler_n_latents": 64, "resampler_depth": 6, "resampler_n_heads": 16, "resampler_head_dim": 96, "qk_layer_norms_perceiver": False}
-PICTURES = {"image_mean": (0.48145466, 0.4578275, 0.40821073), "image_std": (0.26862954, 0.26130258, 0.27577711)}
+MEANS = {"image_mean": (0.48145466, 0.4578275, 0.40821073), "image_std": (0.26862954, 0.26130258, 0.27577711)}
+_HELD = {**dict.fromkeys((
+    "freeze_text_layers", "freeze_text_module_exceptions", "freeze_lm_head", "freeze_vision_layers", "freeze_vision_module_exceptions",
+    "alpha_initializer", "alphas_initializer_range"), "for training"), "max_sequence_length": "max_position_embeddings by an older name",
+    "word_embed_proj_dim": "hidden_size by an "
+    "older name", **dict.fromkeys(("vision_embed_dim", "vision_image_size", "vision_model_name", "vision_intermediate_size", "vision_patch_size",
+                                  "vision_num_attention_heads", "vision_num_hidden_layers", "vision_layer_norm_eps"), "vision_config says it"),
+    **dict.fromkeys(("resampler_n_latents", "resampler_depth", "resampler_n_heads", "resampler_head_dim", "qk_layer_norms_perceiver"),
+                    "perceiver_config says it")}
+KEYS = CONFIG | rope_keys("linear", "llama3") | Keys(
+    built=(*DEFAULTS, "max_position_embeddings"), only=FIXED, harmless=_HELD, parts={
+        "vision_config": CONFIG | Keys(built=tuple(VISION), harmless={"num_key_value_heads": "every head has its own",
+                                                                      "projection_dim": "it is not read",
+                                                                     "hidden_size": "embed_dim is the one that counts",
+                                                                     "vision_model_name": "a note"}),
+        "perceiver_config": CONFIG | Keys(built=tuple(PERCEIVER), harmless={"use_resampler": "the one outside counts"})})
+SEEN = PICTURES | Keys(built=("image_size",), only={"image_num_channels": (3, None)})
 
 
 def idefics(image: sn.VisionEncoder, resample: sn.Resample | None, decoder: sn.Decoder, vocab: int, every: int, gates: str = "one",
@@ -50,7 +67,7 @@ def idefics(image: sn.VisionEncoder, resample: sn.Resample | None, decoder: sn.D
 
 def _tower(c: dict[str, Any]) -> sn.VisionEncoder:
     return sn.VisionEncoder(size=c["image_size"], patch=c["patch_size"], width=c["embed_dim"], depth=c["num_hidden_layers"],
-                            heads=c["num_attention_heads"], hidden=c["intermediate_size"], act=c["hidden_act"], eps=c["layer_norm_eps"],
+                            heads=c["num_attention_heads"], hidden=c["intermediate_size"], act=activation(c["hidden_act"]), eps=c["layer_norm_eps"],
                             channels=c["num_channels"], final_norm=False)
 
 
@@ -124,9 +141,9 @@ def _ignored(name: str) -> str | None:
 def _image(config: dict[str, Any], settings: dict[str, Any]) -> MarkedCodec:
     size = settings.get("image_size") or (settings.get("size") or {}).get("height") or filled(config.get("vision_config") or {}, VISION)["image_size"]
     edge = "<fake_token_around_image>"
-    return MarkedCodec(picture_codec(size, "squash", {**PICTURES, **settings}), edge, f"<image>{edge}")
+    return MarkedCodec(picture_codec(size, "squash", {**MEANS, **settings}), edge, f"<image>{edge}")
 
 
-PUBLISHED["idefics"] = Published(_spec, _rules, _ignored, image=_image)
+PUBLISHED["idefics"] = Published(_spec, _rules, _ignored, image=_image, equals=llama_equals, keys={"config.json": KEYS, **processor_keys(SEEN)})
 register(Entry(name="idefics", full=idefics_9b, toy=_toy, batch=lambda samples, alone=False: chats(samples, alone, places=0),
                parameters=8_929_679_632, unread=2_560, source="IDEFICS 9B, 2306.16527; HuggingFaceM4/idefics-9b"))

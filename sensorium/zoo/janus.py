@@ -16,9 +16,11 @@ import torch
 
 import sensorium as sn
 from sensorium.checkpoint import PUBLISHED, Published, Rule
+from sensorium.settings import CONFIG, GENERATION, Keys
 from sensorium.types import Batch, Written
 from sensorium.zoo.llama import DEFAULTS as LLAMA
-from sensorium.zoo.llama import llama, llama_names, published_decoder, tied_head
+from sensorium.zoo.llama import KEYS as LLAMA_KEYS
+from sensorium.zoo.llama import llama, llama_equals, llama_names, published_decoder, tied_head
 from sensorium.zoo.llava import chats
 from sensorium.zoo.published import CLIP_LAYER, filled, renamed, stack_names
 from sensorium.zoo.registry import Entry, register
@@ -30,9 +32,18 @@ TEXT = LLAMA | {"vocab_size": 102_400, "hidden_size": 2048, "intermediate_size":
 VISION = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "num_channels": 3, "image_size": 384, "patch_size": 16,
           "layer_norm_eps": 1e-6, "mlp_ratio": 4.0, "projection_dim": 2048}
 VISION_FIXED = {"hidden_act": "gelu", "attention_bias": True, "use_qk_norm": False, "depth": 2}
-VQ = {"embed_dim": 8, "num_embeddings": 16_384, "latent_channels": 256, "in_channels": 3, "base_channels": 128, "num_patches": 24,
-      "channel_multiplier": (1, 1, 2, 2, 4), "num_res_blocks": 2, "projection_dim": 2048, "num_hidden_layers": 2}
-VQ_FIXED = {"double_latent": False, "out_channels": 3, "hidden_act": "gelu"}
+VQ = {"embed_dim": 8, "num_embeddings": 16_384, "latent_channels": 256, "in_channels": 3, "base_channels": 128,
+      "channel_multiplier": (1, 1, 2, 2, 4), "num_res_blocks": 2, "projection_dim": 2048}
+VQ_FIXED = {"num_hidden_layers": 2, "double_latent": False, "out_channels": 3, "hidden_act": "gelu"}
+KEYS = CONFIG | Keys(built=("pad_token_id", "kept", "image_token_id"), harmless={"tie_word_embeddings": "text_config says it"}, parts={
+    "text_config": LLAMA_KEYS | Keys(only={"model_type": "llama"}),
+    "vision_config": CONFIG | Keys(built=tuple(key for key in VISION if key != "projection_dim"), only=VISION_FIXED, harmless={
+        "num_image_tokens": "it follows from the tower", "intermediate_size": "mlp_ratio says it",
+        "projection_dim": "text_config's hidden_size says it"}),
+    "vq_config": CONFIG | Keys(built=tuple(VQ), only=VQ_FIXED, harmless={
+        "image_token_embed_dim": "text_config says it", "num_patches": "it follows from the tower"})})
+WRITES = GENERATION | Keys(harmless={"guidance_scale": "how a picture is guided is what the request says",
+                                     "generation_kwargs": "the tokenizer says it", "generation_config": "the tokenizer says it"})
 TOWER = CLIP_LAYER | {"attention.out": "self_attn.projection_layer"}
 CODER = (("encoders.pixels.mix.", "vqmodel.quant_conv."), ("heads.pixels.mix.", "vqmodel.post_quant_conv."), ("encoders.pixels.", "vqmodel.encoder."),
          ("heads.pixels.", "vqmodel.decoder."), ("coder.first.", "coder.conv_in."), ("coder.norm.", "coder.norm_out."),
@@ -123,6 +134,6 @@ def _drawn(samples: Sequence[int], alone: bool = False) -> Batch:
     return batch
 
 
-PUBLISHED["janus"] = Published(_spec, _rules, tied_head)
+PUBLISHED["janus"] = Published(_spec, _rules, tied_head, equals=llama_equals, keys={"config.json": KEYS, "generation_config.json": WRITES})
 register(Entry(name="janus", full=janus_pro_1b, toy=_toy, batch=_drawn, parameters=2_076_636_811,
                source="Janus-Pro 1B, 2501.17811; deepseek-community/Janus-Pro-1B, MIT"))

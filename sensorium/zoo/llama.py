@@ -14,21 +14,23 @@ import torch
 
 import sensorium as sn
 from sensorium.checkpoint import PUBLISHED, Published, Rule
-from sensorium.layers.positions import RopeScaling
+from sensorium.layers.positions import Rope, RopeScaling
 from sensorium.settings import CONFIG, Keys
 from sensorium.types import Batch, ConfigError
-from sensorium.zoo.published import LLAMA_LAYER, filled, renamed, stack_names
+from sensorium.zoo.gguf import FILE as GGUF_FILE
+from sensorium.zoo.gguf import KEYS as GGUF
+from sensorium.zoo.published import LLAMA_LAYER, SILU, filled, renamed, rope_keys, stack_names
 from sensorium.zoo.registry import Entry, register
 
-__all__ = ["llama", "llama3_8b", "llama_decoder", "llama_names", "published_decoder", "rope_settings", "smollm2_135m", "tied_head"]
+__all__ = ["llama", "llama3_8b", "llama_decoder", "llama_equals", "llama_names", "published_decoder", "rope_context", "rope_settings",
+           "smollm2_135m", "tied_head"]
 
 DEFAULTS = {"vocab_size": 32_000, "hidden_size": 4096, "intermediate_size": 11_008, "num_hidden_layers": 32, "num_attention_heads": 32,
             "rms_norm_eps": 1e-6, "tie_word_embeddings": False}
-FIXED = {"hidden_act": "silu"}
-ROPE = Keys(built=("rope_type", "type", "rope_theta", "factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"),
-            only={"partial_rotary_factor": (1.0, None)})
-KEYS = CONFIG | Keys(built=(*DEFAULTS, "num_key_value_heads", "head_dim", "attention_bias", "mlp_bias", "rope_theta", "max_position_embeddings"),
-                     only={**FIXED, "partial_rotary_factor": (1.0, None)}, parts={"rope_parameters": ROPE, "rope_scaling": ROPE})
+FIXED = {"hidden_act": SILU}
+KEYS = CONFIG | rope_keys("linear", "llama3") | Keys(
+    built=(*DEFAULTS, "num_key_value_heads", "head_dim", "attention_bias", "mlp_bias", "max_position_embeddings"), only=FIXED,
+    harmless={"max_sequence_length": "max_position_embeddings by an older name"})
 
 
 def llama_decoder(width: int, depth: int, heads: int, hidden: int, kv_heads: int | None = None, eps: float = 1e-5, theta: float = 1e4,
@@ -86,7 +88,7 @@ def published_decoder(config: dict[str, Any]) -> sn.Decoder:
 
 def rope_settings(config: dict[str, Any]) -> dict[str, Any]:
     """Base and scaling of the rotary positions, in any edition of the config."""
-    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    rope = config.get("rope_scaling") or config.get("rope_parameters") or {}  # where both stand there, the older name counts
     kind = rope.get("rope_type", rope.get("type", "default"))
     theta = rope.get("rope_theta", config.get("rope_theta", 1e4))
     if kind == "default":
@@ -94,9 +96,15 @@ def rope_settings(config: dict[str, Any]) -> dict[str, Any]:
     if kind == "linear":
         return {"theta": theta, "scaling": RopeScaling(rope["factor"])}
     if kind == "llama3":
-        return {"theta": theta, "scaling": RopeScaling(rope["factor"], context=rope["original_max_position_embeddings"],
-                                                       low=rope["low_freq_factor"], high=rope["high_freq_factor"])}
+        return {"theta": theta, "scaling": RopeScaling(rope["factor"], context=rope_context(config, rope), low=rope["low_freq_factor"],
+                                                       high=rope["high_freq_factor"])}
     raise ConfigError(f"config.json scales rotary positions by {rope}; only 'default', 'linear' and 'llama3' are built")
+
+
+def rope_context(config: dict[str, Any], rope: dict[str, Any]) -> int:
+    """Places that the rotary positions were trained for before they were scaled."""
+    key = "original_max_position_embeddings"
+    return config.get(key) or rope.get(key) or config["max_position_embeddings"]
 
 
 def llama_names(spec: sn.Model, prefix: str = "") -> dict[str, str]:
@@ -120,6 +128,16 @@ def tied_head(name: str) -> str | None:
     return "counts 0, 1, 2, ..." if name.endswith("rotary_emb.inv_freq") else None
 
 
+def llama_equals(spec: sn.Model, name: str) -> str | torch.Tensor | None:
+    """What a tensor of :func:`tied_head` must hold."""
+    if name.endswith("lm_head.weight"):
+        return name.replace("lm_head", "model.embed_tokens")
+    stack = spec.decoder.read
+    if not name.endswith("rotary_emb.inv_freq") or stack.rope_theta is None:
+        return None
+    return Rope(stack.block.attention.head, theta=stack.rope_theta).frequencies()
+
+
 def _spec(config: dict[str, Any]) -> sn.Model:
     c = filled(config, DEFAULTS, FIXED)
     return llama(published_decoder(c), c["vocab_size"], tied=c["tie_word_embeddings"])
@@ -129,7 +147,7 @@ def _rules(spec: sn.Model, config: dict[str, Any]) -> dict[str, Rule]:
     return renamed(llama_names(spec))
 
 
-PUBLISHED["llama"] = Published(_spec, _rules, tied_head, keys={"config.json": KEYS})
+PUBLISHED["llama"] = Published(_spec, _rules, tied_head, equals=llama_equals, keys={"config.json": KEYS, GGUF_FILE: GGUF})
 register(Entry(name="llama", full=smollm2_135m, toy=_toy, batch=texts, parameters=134_515_008,
                source="SmolLM2 135M, 2502.02737; HuggingFaceTB/SmolLM2-135M-Instruct, Apache-2.0"))
 register(Entry(name="llama3", full=llama3_8b, toy=_toy3, batch=texts, parameters=8_030_261_248,

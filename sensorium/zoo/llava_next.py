@@ -17,17 +17,21 @@ import torch
 
 import sensorium as sn
 from sensorium.checkpoint import PUBLISHED, Published, Rule
+from sensorium.settings import PICTURES, Keys
 from sensorium.types import Batch
-from sensorium.zoo.llama import llama_decoder
+from sensorium.zoo.llama import llama_decoder, llama_equals
+from sensorium.zoo.llava import KEYS as LLAVA
 from sensorium.zoo.llava import ignored, layout, llava, llava_rules, llava_spec, module
-from sensorium.zoo.published import filled, picture_codec
+from sensorium.zoo.published import CLIP_PICTURES, filled, fit_of, picture_codec, processor_keys
 from sensorium.zoo.registry import Entry, register
 
 __all__ = ["llava_next", "llava_next_7b", "tiled_chats"]
 
 GRIDS = ((336, 672), (672, 336), (672, 672), (1008, 336), (336, 1008))
 FIXED = {"vision_feature_select_strategy": "default"}
-MISTRAL = {"num_key_value_heads": 8, "intermediate_size": 14_336, "sliding_window": 4096}
+KEYS = LLAVA | Keys(built=("image_grid_pinpoints",), only={**FIXED, "use_image_newline_parameter": (True, None)})
+TILES = PICTURES | Keys(built=("image_grid_pinpoints",), only={"do_center_crop": (True, None)}, harmless={
+    "do_pad": "of batches; every picture has its own number of tiles here"})
 
 
 def llava_next(model: sn.Model) -> sn.Model:
@@ -60,19 +64,14 @@ def tiled_chats(samples: Sequence[int], alone: bool = False) -> Batch:
 
 
 def _spec(config: dict[str, Any]) -> sn.Model:
-    config, text = filled(config, {}, FIXED), config.get("text_config") or {}
-    if text.get("model_type") != "mistral":
-        return llava_next(llava_spec(config))
-    text = filled(text, MISTRAL)
-    spec, window = llava_next(llava_spec({**config, "text_config": text})), text["sliding_window"]
-    stack = spec.decoder.read
-    return replace(spec, decoder=sn.Decoder(replace(stack, windows=(window,) * stack.depth if window else ())))
+    return llava_next(llava_spec(filled(config, {}, FIXED)))
 
 
 def _image(config: dict[str, Any], settings: dict[str, Any]) -> sn.AnyresCodec:
     vision = filled(config.get("vision_config") or {}, {"image_size": 336, "patch_size": 14})
     grids = config.get("image_grid_pinpoints") or settings.get("image_grid_pinpoints") or GRIDS
-    return sn.AnyresCodec(picture_codec(vision["image_size"], "squash", settings), tuple((high, wide) for high, wide in grids),
+    fit_of(settings, vision["image_size"])  # tiles are cut, and the whole is squeezed into one
+    return sn.AnyresCodec(picture_codec(vision["image_size"], "squash", {**CLIP_PICTURES, **settings}), tuple((high, wide) for high, wide in grids),
                           vision["image_size"] // vision["patch_size"])
 
 
@@ -80,6 +79,7 @@ def _rules(spec: sn.Model, config: dict[str, Any]) -> dict[str, Rule]:
     return llava_rules(spec, config) | {"fuse.splice.own": Rule(("image_newline",), lambda x: x[None])}
 
 
-PUBLISHED["llava_next"] = Published(_spec, _rules, ignored, layout, module, _image)
+PUBLISHED["llava_next"] = Published(_spec, _rules, ignored, layout, module, _image, equals=llama_equals,
+                                    keys={"config.json": KEYS, **processor_keys(TILES)})
 register(Entry(name="llava_next", full=llava_next_7b, toy=_toy, batch=tiled_chats, parameters=7_566_747_648, unread=12_596_224 + 2_048,
                source="LLaVA 1.6 Mistral 7B; llava-hf/llava-v1.6-mistral-7b-hf, Apache-2.0"))

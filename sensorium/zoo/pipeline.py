@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from sensorium.formats import FORMATS, REFUSED, Format, LazyTensors, PublishedFiles, indexed, opened, read_settings
+from sensorium.formats import FORMATS, Format, LazyTensors, PublishedFiles, read_settings, sharded
 from sensorium.settings import NOTES, SPECIAL_TOKENS, TOKENIZER, Keys
 from sensorium.types import CheckpointError
 
@@ -85,19 +85,8 @@ def _plain(settings: dict[str, Any]) -> dict[str, Any]:
 
 def _weights(folder: Path, library: str) -> LazyTensors:
     """The tensors of a part: diffusers reads the shards where there is an index, transformers the whole file where there is one."""
-    stem = "model" if library == "transformers" else "diffusion_pytorch_model"
-    whole, index = f"{stem}.safetensors", f"{stem}.safetensors.index.json"
-    if (folder / index).is_file() and not (library == "transformers" and (folder / whole).is_file()):
-        return opened(folder, indexed(folder / index))
-    if (folder / whole).is_file():
-        return opened(folder, [whole])
-    variants = sorted(file.name for file in folder.glob("*.safetensors"))  # such as model.fp16.safetensors: the only one is the one
-    if len(variants) > 1:
-        raise CheckpointError(f"{folder.parent.name}/{folder.name} has {', '.join(variants)} and no {whole}; name the one that counts {whole}")
-    if not variants:
-        pickles = [file.name for file in folder.iterdir() if file.suffix in REFUSED]
-        raise CheckpointError(f"{folder} has no safetensors" + (f"; {pickles} may hold pickles and are refused" if pickles else ""))
-    return opened(folder, variants)
+    index = "diffusion_pytorch_model.safetensors.index.json"
+    return sharded(folder, index if library != "transformers" and (folder / index).is_file() else None)
 
 
 def _marks(folder: Path, read: dict[str, dict[str, Any]]) -> dict[str, int]:

@@ -9,9 +9,23 @@ from typing import Any
 
 from sensorium.checkpoint import Rule
 from sensorium.codecs.vision import VisionCodec
+from sensorium.settings import CONFIG, NOTES, Keys, because
 from sensorium.types import ConfigError
 
-__all__ = ["CLIP_LAYER", "filled", "LLAMA_LAYER", "picture_codec", "renamed", "stack_names"]
+__all__ = ["activation", "CLIP_LAYER", "CLIP_PICTURES", "DEFAULT_ROPE", "filled", "fit_of", "GELU_TANH", "LLAMA_LAYER", "NO_HEAD", "picture_codec",
+           "processor_keys", "renamed", "rope_keys", "SILU", "stack_names", "TOWER"]
+
+ACTIVATIONS = {"gelu": "gelu", "gelu_python": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "gelu_python_tanh": "gelu_tanh",
+               "gelu_accurate": "gelu_tanh", "gelu_fast": "gelu_tanh", "quick_gelu": "quick_gelu", "relu": "relu", "silu": "silu", "swish": "silu"}
+SILU, GELU_TANH = (tuple(name for name, ours in ACTIVATIONS.items() if ours == wanted) for wanted in ("silu", "gelu_tanh"))
+DEFAULT_ROPE = Keys(built=("rope_theta",), only=dict.fromkeys(("rope_type", "type"), "default") | {"partial_rotary_factor": (1.0, None)})
+NO_HEAD = {"tie_word_embeddings": "there is no head of words that could be tied"}
+CLIP_PICTURES = {"image_mean": (0.48145466, 0.4578275, 0.40821073), "image_std": (0.26862954, 0.26130258, 0.27577711)}
+"""What pictures are normalised by where a file does not say it and the published program is CLIP's."""
+TOWER = CONFIG | Keys(built=("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_channels", "image_size",
+                             "patch_size", "layer_norm_eps", "hidden_act"),
+                      harmless=NO_HEAD)
+"""Of a picture tower."""
 
 CLIP_LAYER = {
     "attention_norm": "layer_norm1", "attention.query": "self_attn.q_proj", "attention.key": "self_attn.k_proj",
@@ -42,20 +56,81 @@ def renamed(names: dict[str, str]) -> dict[str, Rule]:
     return {mine: Rule((other,)) for mine, other in names.items()}
 
 
+def activation(name: str) -> str:
+    """What the published name of an activation is called here.
+
+    Raises:
+        ConfigError: one that is not built.
+    """
+    if name not in ACTIVATIONS:
+        raise ConfigError(f"config.json sets an activation to {name!r}; only {', '.join(ACTIVATIONS)} are built")
+    return ACTIVATIONS[name]
+
+
+def rope_keys(*kinds: str, more: tuple[str, ...] = ()) -> Keys:
+    """The keys that say how rotary positions turn, in any edition.
+
+    Args:
+        kinds: ways of scaling that are built besides "default".
+        more: keys of these ways besides those of "linear" and "llama3".
+    """
+    rope = Keys(built=("rope_theta", "factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings", *more),
+                only={"rope_type": ("default", *kinds), "type": ("default", *kinds), "partial_rotary_factor": (1.0, None)},
+                harmless={"finetuned": "a remark"})
+    return Keys(built=("rope_theta", "original_max_position_embeddings"), only={"partial_rotary_factor": (1.0, None)},
+                parts={"rope_parameters": rope, "rope_scaling": rope})
+
+
 def filled(config: dict[str, Any], defaults: dict[str, Any], fixed: dict[str, Any] | None = None) -> dict[str, Any]:
     """A published config with its library's defaults filled in.
 
     Args:
-        fixed: settings whose other values this project does not build.
+        fixed: settings whose other values this project does not build; a tuple holds several that are.
 
     Raises:
         ConfigError: a fixed setting has another value.
     """
     out = {**defaults, **config}
     for key, wanted in (fixed or {}).items():
-        if out.get(key, wanted) != wanted:
-            raise ConfigError(f"config.json sets {key} to {out[key]!r}; only {wanted!r} is built")
+        built = wanted if isinstance(wanted, tuple) else (wanted,)
+        if key in out and out[key] not in built:
+            raise ConfigError(f"config.json sets {key} to {out[key]!r}; only {' or '.join(map(repr, built))} is built")
     return out
+
+
+def processor_keys(pictures: Keys, videos: Keys | None = None, more: Keys | None = None) -> dict[str, Keys]:
+    """The files that say how pictures (and videos) become arrays, in either edition, and their keys.
+
+    Args:
+        more: further keys of processor_config.json.
+    """
+    same = "config.json or the settings of pictures say it"
+    outer = NOTES | Keys(built=("chat_template",), parts={"image_processor": pictures, **({"video_processor": videos} if videos else {})},
+                         harmless=because(
+        same, "image_seq_len", "image_seq_length", "image_token", "image_token_id", "video_token", "patch_size", "num_additional_image_tokens",
+        "vision_feature_select_strategy", "downsample_factor", "img_size", "num_image_tokens", "processor_class"))
+    files = {"preprocessor_config.json": pictures, "processor_config.json": outer | more if more else outer}
+    return {**files, "video_preprocessor_config.json": videos} if videos else files
+
+
+def fit_of(settings: dict[str, Any], size: int, crops: bool = True) -> str:
+    """How a picture is brought to a square of ``size``: "crop" (shorter side resized, middle cut out) or "squash".
+
+    Args:
+        crops: what the published program does where the settings do not say it.
+
+    Raises:
+        ConfigError: another size, or cut otherwise.
+    """
+    cut, wanted, inner = settings.get("do_center_crop", crops), settings.get("size"), settings.get("crop_size") or size
+    wanted = wanted or ({"shortest_edge": size} if crops else {"height": size, "width": size})
+    sides = {"shortest_edge": wanted} if isinstance(wanted, int) else wanted
+    inner = {"height": inner, "width": inner} if isinstance(inner, int) else inner
+    fit = "squash" if set(sides) == {"height", "width"} else "crop" if set(sides) == {"shortest_edge"} and cut else None
+    if fit is None or set(sides.values()) != {size} or cut and set(inner.values()) != {size}:
+        raise ConfigError(f"the settings of pictures set size to {wanted}, crop_size to {settings.get('crop_size')} and do_center_crop to {cut}; "
+                          f"only the tower's {size} pixels are built, as height and width, or as shortest_edge with its middle cut out")
+    return fit
 
 
 def picture_codec(size: int, fit: str, settings: dict[str, Any]) -> VisionCodec:

@@ -11,9 +11,10 @@ from typing import Any
 
 import sensorium as sn
 from sensorium.checkpoint import PUBLISHED, Published, Rule
+from sensorium.settings import CONFIG, Keys
 from sensorium.types import ConfigError
-from sensorium.zoo.llama import llama, rope_settings, texts, tied_head
-from sensorium.zoo.published import LLAMA_LAYER, filled, renamed, stack_names
+from sensorium.zoo.llama import llama, llama_equals, rope_settings, texts, tied_head
+from sensorium.zoo.published import LLAMA_LAYER, SILU, filled, renamed, rope_keys, stack_names
 from sensorium.zoo.registry import Entry, register
 
 __all__ = ["published_qwen", "qwen25_500m", "qwen25_7b", "qwen_decoder", "qwen_names"]
@@ -21,7 +22,9 @@ __all__ = ["published_qwen", "qwen25_500m", "qwen25_7b", "qwen_decoder", "qwen_n
 DEFAULTS = {"vocab_size": 151_936, "hidden_size": 4096, "intermediate_size": 22_016, "num_hidden_layers": 32, "num_attention_heads": 32,
             "num_key_value_heads": 32, "rms_norm_eps": 1e-6, "tie_word_embeddings": False, "use_sliding_window": False, "sliding_window": 4096,
             "max_window_layers": 28}
-FIXED = {"hidden_act": "silu"}
+FIXED = {"hidden_act": SILU}
+KEYS = CONFIG | rope_keys("linear", "llama3") | Keys(
+    built=(*DEFAULTS, "head_dim", "layer_types", "max_position_embeddings"), only=FIXED, harmless={"use_mrope": "rope_scaling says it"})
 BIASED = ("attention.query", "attention.key", "attention.value")
 
 
@@ -52,10 +55,8 @@ def published_qwen(config: dict[str, Any], axes: tuple[int, ...] = (), defaults:
     c = filled(config, defaults or DEFAULTS, FIXED)
     depth, first = c["num_hidden_layers"], c["max_window_layers"]
     window = c["sliding_window"] if c["use_sliding_window"] else None
-    windows = tuple(None if layer < first else window for layer in range(depth))
-    kinds = [None if window is None else "full_attention" if near is None else "sliding_attention" for near in windows]
-    if window is not None and c.get("layer_types", kinds) != kinds:
-        raise ConfigError(f"config.json has layer_types {c['layer_types']}; only windows from layer max_window_layers = {first} on are built")
+    kinds = c.get("layer_types") or ["full_attention" if layer < first else "sliding_attention" for layer in range(depth)]
+    windows = tuple(window if kind == "sliding_attention" else None for kind in kinds)
     head_width = c.get("head_dim")
     if head_width and head_width * c["num_attention_heads"] != c["hidden_size"]:
         raise ConfigError(f"config.json sets head_dim to {head_width}; only hidden_size / num_attention_heads is built")
@@ -79,7 +80,7 @@ def _rules(spec: sn.Model, config: dict[str, Any]) -> dict[str, Rule]:
     return renamed(qwen_names(spec))
 
 
-PUBLISHED["qwen2"] = Published(published_qwen, _rules, tied_head)
+PUBLISHED["qwen2"] = Published(published_qwen, _rules, tied_head, equals=llama_equals, keys={"config.json": KEYS})
 register(Entry(name="qwen2", full=qwen25_500m, toy=_toy, batch=texts, parameters=494_032_768,
                source="Qwen2.5 0.5B, 2412.15115; Qwen/Qwen2.5-0.5B-Instruct, Apache-2.0"))
 register(Entry(name="qwen2_7b", full=qwen25_7b, toy=_toy, batch=texts, parameters=7_615_616_512,

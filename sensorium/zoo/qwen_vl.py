@@ -17,10 +17,12 @@ import torch
 import sensorium as sn
 from sensorium.checkpoint import PUBLISHED, Published, Rule
 from sensorium.codecs.native import ClipCodec, NativeCodec, from_config
+from sensorium.settings import CONFIG, PICTURES, Keys
 from sensorium.types import Batch, ConfigError
-from sensorium.zoo.llama import llama, tied_head
-from sensorium.zoo.published import filled, renamed, stack_names
+from sensorium.zoo.llama import llama, llama_equals, tied_head
+from sensorium.zoo.published import SILU, filled, processor_keys, renamed, rope_keys, stack_names
 from sensorium.zoo.qwen import DEFAULTS, published_qwen, qwen_decoder, qwen_names
+from sensorium.zoo.qwen import KEYS as QWEN
 from sensorium.zoo.registry import Entry, register
 
 __all__ = ["qwen_vl", "qwen_vl_3b", "qwen_vl_72b", "qwen_vl_7b"]
@@ -29,6 +31,19 @@ TEXT = {**DEFAULTS, "vocab_size": 152_064, "hidden_size": 8192, "intermediate_si
         "num_key_value_heads": 8, "rms_norm_eps": 1e-5, "max_window_layers": 80}
 TOWER = {"depth": 32, "hidden_size": 3584, "intermediate_size": 3420, "num_heads": 16, "patch_size": 14, "spatial_merge_size": 2,
          "temporal_patch_size": 2, "window_size": 112, "fullatt_block_indexes": (7, 15, 23, 31)}
+ROPE = rope_keys("mrope", "linear", "llama3", more=("mrope_section",))
+WORDS = QWEN | ROPE | Keys(built=("image_token_id", "video_token_id"), harmless=dict.fromkeys(
+    ("vision_start_token_id", "vision_end_token_id", "vision_token_id"), "the chat template writes them"))
+TURNS = Keys(built=("rope_theta",), only={"rope_type": ("axial", "default"), "partial_rotary_factor": (1.0, None)})
+KEYS = WORDS | Keys(parts={"text_config": WORDS, "vision_config": CONFIG | Keys(
+    built=(*TOWER, "in_channels", "in_chans", "out_hidden_size", "tokens_per_second"), only={"hidden_act": SILU}, parts={"rope_parameters": TURNS},
+    harmless={"spatial_patch_size": "patch_size by another name"})})
+SIZES = ("min_pixels", "max_pixels", "patch_size", "temporal_patch_size", "merge_size")
+SEEN = PICTURES | Keys(built=SIZES, only={"resample": (3, None)})
+FILMED = SEEN | Keys(
+    built=("fps", "min_frames", "max_frames"), only={"cap_pixels_per_frame": (None, True)},
+    harmless={**dict.fromkeys(("do_sample_frames", "num_frames", "video_metadata", "return_metadata"), "frames are picked as fps says"),
+              "max_video_tokens": "of a program that serves the model"})
 LAYER = {"attention_norm": "norm1", "attention.out": "attn.proj", "mlp_norm": "norm2", "mlp.gate": "mlp.gate_proj", "mlp.up": "mlp.up_proj",
          "mlp.down": "mlp.down_proj"}
 
@@ -84,13 +99,13 @@ def _chats(samples: Sequence[int], alone: bool = False) -> Batch:
 
 def _spec(config: dict[str, Any]) -> sn.Model:
     text = {**config, **(config.get("text_config") or {})}
-    rope = dict(text.get("rope_parameters") or text.get("rope_scaling") or {})
+    rope = dict(text.get("rope_scaling") or text.get("rope_parameters") or {})
     kind = rope.get("rope_type", rope.get("type", "default"))
     plain = {"rope_type": "default" if kind == "mrope" else kind, "rope_theta": rope.get("rope_theta", text.get("rope_theta", 1e6))}
     tied = config.get("tie_word_embeddings", False) or text.get("tie_word_embeddings", False)
-    model = published_qwen({**text, "rope_parameters": {**rope, **plain}, "tie_word_embeddings": tied},
+    model = published_qwen({**text, "rope_scaling": None, "rope_parameters": {**rope, **plain}, "tie_word_embeddings": tied},
                            tuple(rope.get("mrope_section", (16, 24, 24))), TEXT)
-    c = filled(config.get("vision_config") or {}, TOWER, {"hidden_act": "silu"})
+    c = filled(config.get("vision_config") or {}, TOWER, {"hidden_act": SILU})
     if c.get("out_hidden_size", model.decoder.width) != model.decoder.width:
         raise ConfigError(f"config.json sets out_hidden_size to {c['out_hidden_size']} and hidden_size to {model.decoder.width}; make them equal")
     join = c["spatial_merge_size"]
@@ -133,8 +148,10 @@ def _codecs(config: dict[str, Any], pictures: dict[str, Any]) -> tuple[NativeCod
     return from_config(pictures, (config.get("vision_config") or {}).get("tokens_per_second", 4))
 
 
-PUBLISHED["qwen2_5_vl"] = Published(_spec, _rules, tied_head, _layout, _module, image=lambda config, pictures: _codecs(config, pictures)[0],
-                                    video=lambda config, pictures: _codecs(config, pictures)[1])
+PUBLISHED["qwen2_5_vl"] = Published(_spec, _rules, tied_head, _layout, _module, equals=llama_equals,
+                                    image=lambda config, pictures: _codecs(config, pictures)[0],
+                                    video=lambda config, pictures: _codecs(config, pictures)[1],
+                                    keys={"config.json": KEYS, **processor_keys(SEEN | FILMED, FILMED)})
 for _name, _make, _count in (("3b", qwen_vl_3b, 3_754_622_976), ("7b", qwen_vl_7b, 8_292_166_656), ("72b", qwen_vl_72b, 73_410_777_344)):
     register(Entry(name=f"qwen_vl_{_name}", full=_make, toy=lambda tied=_name == "3b": _toy(tied), batch=_chats, parameters=_count,
                    source=f"Qwen2.5-VL {_name.upper()}, 2502.13923; Qwen/Qwen2.5-VL-{_name.upper()}-Instruct, "

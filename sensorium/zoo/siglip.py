@@ -13,8 +13,9 @@ from typing import Any
 
 import sensorium as sn
 from sensorium.checkpoint import PUBLISHED, Published, Rule
+from sensorium.settings import CONFIG, Keys
 from sensorium.zoo.clip import pairs
-from sensorium.zoo.published import CLIP_LAYER, filled, renamed, stack_names
+from sensorium.zoo.published import CLIP_LAYER, GELU_TANH, NO_HEAD, TOWER, filled, renamed, stack_names
 from sensorium.zoo.registry import Entry, register
 
 __all__ = ["siglip", "siglip_b16"]
@@ -23,7 +24,11 @@ TEXT_DEFAULTS = {"vocab_size": 32_000, "hidden_size": 768, "intermediate_size": 
                  "max_position_embeddings": 64, "hidden_act": "gelu_pytorch_tanh", "layer_norm_eps": 1e-6}
 VISION_DEFAULTS = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12, "num_channels": 3,
                    "image_size": 224, "patch_size": 16, "hidden_act": "gelu_pytorch_tanh", "layer_norm_eps": 1e-6}
-FIXED = {"hidden_act": "gelu_pytorch_tanh"}
+FIXED = {"hidden_act": GELU_TANH}
+TEXT = CONFIG | Keys(built=tuple(key for key in TEXT_DEFAULTS if key not in FIXED), only=FIXED, harmless=NO_HEAD | {
+    "projection_size": "the picture tower's width, which both meet in"})
+VISION = TOWER | Keys(only={**FIXED, "vision_use_head": True})
+KEYS = CONFIG | Keys(parts={"text_config": TEXT, "vision_config": VISION}, harmless=NO_HEAD)
 
 
 def siglip(image: sn.VisionEncoder, text: sn.TextEncoder, hidden: int | None = None) -> sn.Model:
@@ -86,6 +91,7 @@ def _rules(spec: sn.Model, config: dict[str, Any]) -> dict[str, Rule]:
     return rules
 
 
-PUBLISHED["siglip"] = Published(_spec, _rules, lambda name: "counts 0, 1, 2, ..." if name.endswith("position_ids") else None)
+PUBLISHED["siglip"] = Published(_spec, _rules, lambda name: "counts 0, 1, 2, ..." if name.endswith("position_ids") else None,
+                                keys={"config.json": KEYS})
 register(Entry(name="siglip", full=siglip_b16, toy=_toy, batch=lambda samples, alone=False: pairs(samples), parameters=203_155_970,
                source="SigLIP ViT-B/16-224, 2303.15343; google/siglip-base-patch16-224, Apache-2.0"))

@@ -18,15 +18,30 @@ from typing import Any
 import sensorium as sn
 from sensorium.checkpoint import PUBLISHED, Published, Rule
 from sensorium.layers.positions import RopeScaling
-from sensorium.zoo.llama import DEFAULTS, FIXED, llama_decoder, llama_names, published_decoder, tied_head
+from sensorium.settings import CONFIG, PICTURES, Keys
+from sensorium.zoo.llama import DEFAULTS, FIXED, llama_decoder, llama_equals, llama_names, published_decoder, tied_head
+from sensorium.zoo.llama import KEYS as LLAMA
 from sensorium.zoo.llava import chats
-from sensorium.zoo.published import CLIP_LAYER, filled, picture_codec, renamed, stack_names
+from sensorium.zoo.published import CLIP_LAYER, GELU_TANH, TOWER, filled, picture_codec, processor_keys, renamed, stack_names
 from sensorium.zoo.registry import Entry, register
 
 __all__ = ["idefics3_8b", "siglip_tower", "smolvlm", "smolvlm_256m"]
 
 TOWER_DEFAULTS = {"hidden_size": 1152, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 16, "num_channels": 3,
                   "image_size": 224, "patch_size": 32, "layer_norm_eps": 1e-6}
+_OLD = dict.fromkeys(("perceiver_config", "qk_layer_norms", "use_resampler", "pixel_shuffle_factor", "scale_factor"), "of Idefics2, or said outside")
+KEYS = CONFIG | Keys(
+    built=("scale_factor", "tie_word_embeddings", "image_token_id"), parts={
+        "text_config": LLAMA | Keys(only={"model_type": "llama"}, harmless={**_OLD, "tie_word_embeddings": "the one outside counts"}),
+        "vision_config": TOWER | Keys(only={"hidden_act": GELU_TANH, "use_base_siglip": False}, harmless={
+            "max_image_size": "the settings of pictures say it", "size": "the settings of pictures say it"})},
+    harmless={**{key: why for key, why in _OLD.items() if key != "scale_factor"}, "_pad_token_id": "of training", "vocab_size": "text_config says it",
+              "image_seq_len": "it follows from the tower"})
+SPLIT = PICTURES | Keys(built=("max_image_size", "do_image_splitting"), harmless={
+    "do_pad": "of batches; every picture has its own number of tiles here", "return_row_col_info": "what is reported"})
+SAMPLED = Keys(parts={"video_sampling": Keys(built=("fps", "max_frames", "video_size"))})
+FILMED = SPLIT | SAMPLED | Keys(built=("fps", "num_frames"), harmless={"do_sample_frames": "frames are picked as video_sampling says",
+                                                                     "return_metadata": "what is reported"})
 PARTS = ("vision_model.", "connector.")
 INTRO = "You are provided the following series of {words} frames from a {length} [H:MM:SS] video.\n"
 
@@ -64,7 +79,7 @@ def _toy() -> sn.Model:
 
 
 def _spec(config: dict[str, Any]) -> sn.Model:
-    vision = filled(config.get("vision_config") or {}, TOWER_DEFAULTS, {"hidden_act": "gelu_pytorch_tanh"})
+    vision = filled(config.get("vision_config") or {}, TOWER_DEFAULTS, {"hidden_act": GELU_TANH})
     text = filled(config.get("text_config") or {}, {**DEFAULTS, "rms_norm_eps": 1e-5}, {**FIXED, "model_type": "llama"})
     tower = siglip_tower(vision["image_size"], vision["patch_size"], vision["hidden_size"], vision["num_hidden_layers"],
                          vision["num_attention_heads"], vision["intermediate_size"], vision["layer_norm_eps"], vision["num_channels"])
@@ -106,8 +121,10 @@ def _video(config: dict[str, Any], settings: dict[str, Any]) -> sn.FramesCodec:
     return sn.FramesCodec(frame, most=sampling["max_frames"], rate_hz=sampling["fps"], before=INTRO, mark="\nFrame from {time}:", after="\n\n")
 
 
-PUBLISHED["idefics3"] = Published(_spec, _rules, _ignored, _rename, _module, _image)
-PUBLISHED["smolvlm"] = Published(_spec, _rules, _ignored, _rename, _module, _image, _video)
+PUBLISHED["idefics3"] = Published(_spec, _rules, _ignored, _rename, _module, _image, equals=llama_equals,
+                                  keys={"config.json": KEYS, **processor_keys(SPLIT | SAMPLED)})
+PUBLISHED["smolvlm"] = Published(_spec, _rules, _ignored, _rename, _module, _image, _video, equals=llama_equals,
+                                 keys={"config.json": KEYS, **processor_keys(SPLIT | SAMPLED, FILMED)})
 register(Entry(name="smolvlm", full=smolvlm_256m, toy=_toy, batch=chats, parameters=256_484_928,
                source="SmolVLM 256M, 2504.05299; HuggingFaceTB/SmolVLM-256M-Instruct, Apache-2.0"))
 register(Entry(name="idefics3", full=idefics3_8b, toy=_toy, batch=chats, parameters=8_462_086_384,

@@ -51,8 +51,9 @@ TEXT_KEYS = CONFIG | Keys(
 UNET_KEYS = NOTES | Keys(built=(*UNET, "up_block_types"), only=UNET_FIXED, harmless={
     "upcast_attention": PRECISION, "use_linear_projection": "the tensors say it by their shape", "dropout": "none here",
     "addition_embed_type_num_heads": "of addition_embed_type"})
-VAE_KEYS = NOTES | Keys(built=(*VAE, "down_block_types", "up_block_types"), only={"out_channels": 3, "in_channels": 3, "act_fn": "silu"}, harmless={
-    "force_upcast": PRECISION, "sample_size": "of tiling", **dict.fromkeys(("latents_mean", "latents_std"), "this pipeline does not read them")})
+VAE_KEYS = NOTES | Keys(built=(*VAE, "down_block_types", "up_block_types")) | Keys(
+    only={"out_channels": 3, "in_channels": 3, "act_fn": "silu"}, harmless={
+        "force_upcast": PRECISION, "sample_size": "of tiling", **dict.fromkeys(("latents_mean", "latents_std"), "this pipeline does not read them")})
 INDEX_KEYS = NOTES | Keys(
     built=("tokenizer", "scheduler"), harmless=ASIDE,
     only={"unet": part("UNet2DConditionModel"), "vae": part("AutoencoderKL"), "text_encoder": part("CLIPTextModel", library="transformers")})

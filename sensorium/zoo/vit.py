@@ -14,14 +14,18 @@ import torch
 
 import sensorium as sn
 from sensorium.checkpoint import PUBLISHED, Published, Rule
+from sensorium.settings import Keys
 from sensorium.types import Batch
-from sensorium.zoo.published import filled, renamed, stack_names
+from sensorium.zoo.published import TOWER, activation, filled, renamed, stack_names
 from sensorium.zoo.registry import Entry, register
 
 __all__ = ["vit", "vit_b16"]
 
 DEFAULTS = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12, "hidden_act": "gelu",
             "layer_norm_eps": 1e-12, "image_size": 224, "patch_size": 16, "num_channels": 3, "id2label": {"0": "LABEL_0", "1": "LABEL_1"}}
+KEYS = TOWER | Keys(built=("id2label",), only={"qkv_bias": True}, harmless={
+    "encoder_stride": "of a decoder of hidden patches", "pooler_output_size": "of a layer that classes do not read",
+    "pooler_act": "of a layer that classes do not read"})
 LAYER = {"attention_norm": "layernorm_before", "attention.query": "attention.attention.query", "attention.key": "attention.attention.key",
          "attention.value": "attention.attention.value", "attention.out": "attention.output.dense", "mlp_norm": "layernorm_after",
          "mlp.up": "intermediate.dense", "mlp.down": "output.dense"}
@@ -56,7 +60,7 @@ def pictures(samples: Sequence[int], alone: bool = False) -> Batch:
 def _spec(config: dict[str, Any]) -> sn.Model:
     c = filled(config, DEFAULTS, {"qkv_bias": True})
     tower = _tower(c["image_size"], c["patch_size"], c["hidden_size"], c["num_hidden_layers"], c["num_attention_heads"], c["intermediate_size"],
-                   c["hidden_act"], c["layer_norm_eps"], c["num_channels"])
+                   activation(c["hidden_act"]), c["layer_norm_eps"], c["num_channels"])
     return vit(tower, len(c["id2label"]))
 
 
@@ -70,6 +74,6 @@ def _rules(spec: sn.Model, config: dict[str, Any]) -> dict[str, Rule]:
     return rules
 
 
-PUBLISHED["vit"] = Published(_spec, _rules)
+PUBLISHED["vit"] = Published(_spec, _rules, keys={"config.json": KEYS})
 register(Entry(name="vit", full=vit_b16, toy=_toy, batch=pictures, parameters=86_567_656,
                source="ViT-B/16, 2010.11929; google/vit-base-patch16-224, Apache-2.0"))

@@ -16,7 +16,11 @@ import torch
 
 import sensorium as sn
 from sensorium.checkpoint import PUBLISHED, Published, Rule
+from sensorium.layers.positions import sinusoids
+from sensorium.settings import CONFIG, GENERATION, NOTES, Keys, because
 from sensorium.types import Batch
+from sensorium.zoo.ctranslate2 import FILE as CTRANSLATE2_FILE
+from sensorium.zoo.ctranslate2 import KEYS as CTRANSLATE2
 from sensorium.zoo.published import filled, renamed, stack_names
 from sensorium.zoo.registry import Entry, register
 
@@ -29,6 +33,23 @@ DEFAULTS = {"vocab_size": 51_865, "num_mel_bins": 80, "d_model": 384, "encoder_l
             "decoder_layers": 4, "decoder_attention_heads": 6, "decoder_ffn_dim": 1536, "max_source_positions": 1500,
             "max_target_positions": 448}
 FIXED = {"activation_function": "gelu", "scale_embedding": False, "tie_word_embeddings": True}
+WRITES = Keys(
+    built=("suppress_tokens", "begin_suppress_tokens", "alignment_heads"),
+    only={"max_initial_timestamp_index": (50, None), "is_encoder_decoder": True},
+    harmless={**because("transcribe says which language and task", "forced_decoder_ids", "language", "task", "return_timestamps"),
+              **because("the tokenizer says it", "no_timestamps_token_id", "lang_to_id", "task_to_id", "is_multilingual", "prev_sot_token_id"),
+              **because("word times are found by a width of their own", "median_filter_width")})
+_MASKS = tuple(f"mask_{what}" for what in ("time_prob", "time_length", "time_min_masks", "feature_prob", "feature_length", "feature_min_masks"))
+KEYS = CONFIG | WRITES | Keys(built=tuple(DEFAULTS), only=FIXED, harmless={
+    **because("for training", "encoder_layerdrop", "decoder_layerdrop", "apply_spec_augment", *_MASKS),
+    **because("of classifiers of sounds", "use_weighted_layer_sum", "classifier_proj_size"),
+    **because("encoder_layers by another name", "num_hidden_layers")})
+SOUND = NOTES | Keys(
+    only={"sampling_rate": 16_000, "n_fft": 400, "hop_length": 160, "padding_value": (0.0, None), "dither": (0.0, None)},
+    harmless={**because("config.json says it (num_mel_bins, max_source_positions)", "feature_size", "chunk_length", "n_samples", "nb_max_frames"),
+              **because("they follow from the number of mel bins", "mel_filters"),
+              **because("how the published program computes, not what", "feature_extractor_type", "processor_class", "padding_side",
+                        "return_attention_mask")})
 ATTENTION = {"query": "q_proj", "key": "k_proj", "value": "v_proj", "out": "out_proj"}
 LAYER = {"attention_norm": "self_attn_layer_norm", "mlp_norm": "final_layer_norm", "mlp.up": "fc1", "mlp.down": "fc2",
          **{f"attention.{mine}": f"self_attn.{other}" for mine, other in ATTENTION.items()}}
@@ -113,11 +134,23 @@ def _ignored(name: str) -> str | None:
     return "the embeddings again" if name == "proj_out.weight" else None
 
 
+def _equals(spec: sn.Model, name: str) -> str | torch.Tensor | None:
+    if name == "proj_out.weight":
+        return "model.decoder.embed_tokens.weight"
+    if name != "model.encoder.embed_positions.weight":
+        return None
+    audio = spec.encoders["audio"]
+    return torch.cat(sinusoids(torch.arange(audio.patches), audio.width, shift=1).chunk(2, dim=-1)[::-1], dim=-1)
+
+
 def _rename(name: str) -> str:
     """WhisperModel's names to those of the model with a head."""
     return f"model.{name}" if name.startswith(("encoder.", "decoder.")) else name
 
 
-PUBLISHED["whisper"] = Published(_spec, _rules, _ignored, _rename)
+PUBLISHED["whisper"] = Published(_spec, _rules, _ignored, _rename, equals=_equals, 
+                                 head=("proj_out.weight", "model.decoder.embed_tokens.weight"), keys={
+    "config.json": KEYS, CTRANSLATE2_FILE: CTRANSLATE2, "generation_config.json": GENERATION | WRITES, "preprocessor_config.json": SOUND,
+    "processor_config.json": NOTES | Keys(parts={"feature_extractor": SOUND})})
 register(Entry(name="whisper", full=whisper_base, toy=_toy, batch=sounds, parameters=72_593_920, unread=1500 * 512,
                source="Whisper base, 2212.04356; openai/whisper-base, MIT"))

@@ -55,7 +55,8 @@ def gradients_as_weights(model: Any, folder: Path) -> Path:
     other = copy.deepcopy(model)
     with torch.no_grad():
         for parameter, source in zip(other.parameters(), model.parameters(), strict=True):
-            parameter.copy_(torch.zeros_like(source) if source.grad is None else source.grad)
+            if source.requires_grad:  # a table that is computed stays as it is: with other numbers it would be refused
+                parameter.copy_(torch.zeros_like(source) if source.grad is None else source.grad)
     return saved(other, folder)
 
 

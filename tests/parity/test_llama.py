@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,15 +10,17 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from safetensors.torch import save_file
 
 import sensorium as sn
 from sensorium import catalog
 from sensorium.checkpoint import read_published
 from sensorium.generate import Sampling, continue_text
 from sensorium.layers.positions import RopeScaling
+from sensorium.types import CheckpointError
 from sensorium.zoo.llama import smollm2_135m
 
-from .reference import assert_same_answers, assert_same_gradients, assert_same_scores, saved, shaken
+from .reference import CLOSE, assert_same_answers, assert_same_gradients, assert_same_scores, saved, shaken, tensors
 
 END = 3
 EDITIONS = {
@@ -77,8 +80,6 @@ def test_generation(edition: str, tmp_path: Path) -> None:
 
 def test_older_configs_say_the_same(tmp_path: Path) -> None:
     """``rope_scaling`` and ``rope_theta`` beside it, as configs were written before ``rope_parameters``."""
-    import json
-
     folder = saved(reference(**EDITIONS["llama3"]), tmp_path)
     spec = sn.load(folder).spec
     assert spec.decoder.read.rope_scaling == RopeScaling(8.0, context=16)
@@ -92,10 +93,51 @@ def test_older_configs_say_the_same(tmp_path: Path) -> None:
 def test_a_head_that_repeats_the_embeddings_is_named(tmp_path: Path) -> None:
     """Some tied checkpoints store the head as well."""
     theirs, report = reference(), sn.Coverage()
+    with torch.no_grad():
+        theirs.lm_head.weight.copy_(theirs.model.embed_tokens.weight)
     folder = saved(theirs, tmp_path)
     (folder / "config.json").write_text((folder / "config.json").read_text().replace('"tie_word_embeddings": false', '"tie_word_embeddings": true'))
     assert sn.load(folder, report=report).spec.heads["text"].tied
     assert report.ignored == {"lm_head.weight": "the embeddings again"}
+
+
+def test_a_stored_head_that_is_not_the_embeddings_counts(tmp_path: Path) -> None:
+    """transformers 5.23.0 (``tie_weights``) does not tie two tensors that are both stored and differ, whatever the settings say."""
+    folder = saved(reference(), tmp_path)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"tie_word_embeddings": True}))
+    ours, theirs = sn.load(folder), transformers.AutoModelForCausalLM.from_pretrained(folder)
+    assert not ours.spec.heads["text"].tied
+    ids = torch.tensor([[1, 20, 21, 22]])
+    with torch.inference_mode():
+        wanted = theirs(ids).logits
+        torch.testing.assert_close(ours.logits(ours.read(sn.Batch(token_BT=ids, media_BT=torch.zeros_like(ids)))), wanted, **CLOSE)
+        assert not torch.allclose(wanted, theirs.model(ids).last_hidden_state @ theirs.model.embed_tokens.weight.T, atol=0.1)
+
+
+def test_a_tied_head_that_is_stored_alone_is_the_embeddings(tmp_path: Path) -> None:
+    """transformers 5.23.0 (``tie_weights``): the two are tied to the one that is there."""
+    theirs = reference(tie_word_embeddings=True)
+    folder = saved(theirs, tmp_path)
+    stored = tensors(folder)
+    save_file({"lm_head.weight" if name == "model.embed_tokens.weight" else name: value for name, value in stored.items()},
+              folder / "model.safetensors", {"format": "pt"})
+    again = transformers.AutoModelForCausalLM.from_pretrained(folder)
+    assert torch.equal(again.model.embed_tokens.weight, theirs.model.embed_tokens.weight)
+    assert torch.equal(sn.load(folder).state_dict()["encoders.text.token.weight"], theirs.model.embed_tokens.weight)
+
+
+@pytest.mark.parametrize(("theta", "says"), [(1e4, None), (5e5, "model.layers.0.self_attn.rotary_emb.inv_freq is stored with other numbers")])
+def test_stored_frequencies_are_held_against_the_settings(theta: float, says: str | None, tmp_path: Path) -> None:
+    """Older files hold them in each layer: base ** (-2 i / width of a head)."""
+    folder = saved(reference(), tmp_path)
+    stored = tensors(folder) | {"model.layers.0.self_attn.rotary_emb.inv_freq": 1 / theta ** (torch.arange(0, 8, 2) / 8)}
+    save_file(stored, folder / "model.safetensors", {"format": "pt"})
+    if says is None:
+        assert sn.load(folder) is not None
+    else:
+        with pytest.raises(CheckpointError, match=says):
+            sn.load(folder)
 
 
 @pytest.mark.parametrize("change", [("silu", "gelu", "hidden_act"), ("llama3", "yarn", "yarn")])

@@ -16,12 +16,14 @@ from .reference import assert_same_generation, assert_same_gradients, assert_sam
 IMAGE, END = 59, 3
 
 
-def reference(kv_heads: int = 2) -> Any:
-    vision = transformers.CLIPVisionConfig(hidden_size=24, intermediate_size=40, num_hidden_layers=3, num_attention_heads=2,
-                                           image_size=16, patch_size=8)
-    text = transformers.LlamaConfig(hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=kv_heads,
-                                    vocab_size=60, rms_norm_eps=1e-5, bos_token_id=1, eos_token_id=END, pad_token_id=0)
-    config = transformers.LlavaConfig(vision_config=vision, text_config=text, image_token_index=IMAGE, image_seq_length=4)
+def reference(kv_heads: int = 2, tower: str = "CLIP", words: str = "Llama", **changes: Any) -> Any:
+    vision = getattr(transformers, f"{tower}VisionConfig")(hidden_size=24, intermediate_size=40, num_hidden_layers=3, num_attention_heads=2,
+                                                           image_size=16, patch_size=8)
+    text = getattr(transformers, f"{words}Config")(**{**dict(
+        hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=kv_heads, vocab_size=60,
+        rms_norm_eps=1e-5, bos_token_id=1, eos_token_id=END, pad_token_id=0), **changes})
+    config = transformers.LlavaConfig(vision_config=vision, text_config=text, image_token_index=IMAGE, image_seq_length=4,
+                                      vision_feature_select_strategy="default" if tower == "CLIP" else "full")
     return shaken(transformers.LlavaForConditionalGeneration(config))
 
 
@@ -59,6 +61,18 @@ def test_forward_and_backward(kv_heads: int, tmp_path: Path) -> None:
     assert set(report.ignored.values()) == {"behind the picture layer that is read"}
     batch = PACKER.pack([PACKER.segment(parts) for parts in samples()])  # both samples share a row
     assert len(batch.token_BT) == 1
+    assert_same_scores(model, theirs, batch, [their_inputs(parts) for parts in samples()])
+    assert_same_gradients(model, theirs, tmp_path / "gradients")
+
+
+@pytest.mark.parametrize(("tower", "words", "changes"), [
+    ("Siglip", "Llama", {}), ("Siglip", "Qwen2", {}), ("CLIP", "Mistral", {"sliding_window": 4}), ("CLIP", "Mistral", {"sliding_window": None}),
+    ("CLIP", "Qwen2", {"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 1})])
+def test_other_towers_and_other_words(tower: str, words: str, changes: dict[str, Any], tmp_path: Path) -> None:
+    """A SigLIP tower (all of its patches, GELU by tanh), and the language models that LLaVAs are published with."""
+    theirs = reference(tower=tower, words=words, **changes)
+    model = sn.load(saved(theirs, tmp_path / "model"))
+    batch = PACKER.pack([PACKER.segment(parts) for parts in samples()])
     assert_same_scores(model, theirs, batch, [their_inputs(parts) for parts in samples()])
     assert_same_gradients(model, theirs, tmp_path / "gradients")
 
