@@ -18,7 +18,7 @@ from sensorium.checkpoint import PUBLISHED, Published, Rule
 from sensorium.settings import CONFIG, NOTES, Keys
 from sensorium.types import Batch, ConfigError, Written
 from sensorium.zoo.pipeline import ASIDE, needed, part, words_keys
-from sensorium.zoo.published import CLIP_LAYER, filled, renamed, stack_names
+from sensorium.zoo.published import CLIP_LAYER, activation, filled, renamed, stack_names
 from sensorium.zoo.registry import Entry, register
 from sensorium.zoo.schedulers import diffusion_path
 
@@ -156,7 +156,8 @@ def _spec(config: dict[str, Any]) -> sn.Model:
     path, predict = diffusion_path(config["scheduler"])
     empty = empty_prompt(config.get("tokenizer", {}), t)
     text = sn.TextEncoder(vocab=t["vocab_size"], context=t["max_position_embeddings"], width=t["hidden_size"], depth=t["num_hidden_layers"],
-                          end=empty[1], heads=t["num_attention_heads"], hidden=t["intermediate_size"], act=t["hidden_act"], eps=t["layer_norm_eps"])
+                          end=empty[1], heads=t["num_attention_heads"], hidden=t["intermediate_size"], act=activation(t["hidden_act"]),
+                          eps=t["layer_norm_eps"])
     return stable_diffusion(text, _unet(u, v["latent_channels"]), _size(u), empty, path, *autoencoder_parts(v), predict)
 
 

@@ -18,7 +18,7 @@ from sensorium.checkpoint import PUBLISHED, Published, Rule
 from sensorium.settings import NOTES, Keys
 from sensorium.types import Batch, ConfigError, Written
 from sensorium.zoo.pipeline import ASIDE, needed, part, words_keys
-from sensorium.zoo.published import CLIP_LAYER, filled, renamed, stack_names
+from sensorium.zoo.published import CLIP_LAYER, activation, filled, renamed, stack_names
 from sensorium.zoo.registry import Entry, register
 from sensorium.zoo.schedulers import flow_path
 from sensorium.zoo.stable_diffusion import TEXT, TEXT_KEYS, VAE, VAE_KEYS, autoencoder_parts, autoencoder_rules, empty_prompt, renamed_autoencoder
@@ -69,8 +69,8 @@ def stable_diffusion_3(towers: dict[str, Any], stream: sn.DualStream, head: sn.F
 def _clip(c: dict[str, Any]) -> sn.TextEncoder:
     end = c["eos_token_id"] if c["eos_token_id"] != 2 else c["vocab_size"] - 1
     return sn.TextEncoder(vocab=c["vocab_size"], context=c["max_position_embeddings"], width=c["hidden_size"], depth=c["num_hidden_layers"], end=end,
-                          heads=c["num_attention_heads"], hidden=c["intermediate_size"], act=c["hidden_act"], eps=c["layer_norm_eps"], early=True,
-                          whole=c["projection_dim"])
+                          heads=c["num_attention_heads"], hidden=c["intermediate_size"], act=activation(c["hidden_act"]), eps=c["layer_norm_eps"],
+                          early=True, whole=c["projection_dim"])
 
 
 def _check(m: dict[str, Any], latents: int) -> None:
