@@ -242,7 +242,7 @@ class Diffusion(Spec):
             stride = self.steps // (steps + inner)
             visited = [step * stride + self.offset for step in range(steps + inner)][::-1][:steps]
             if stride == 0 or visited[0] >= self.steps:
-                raise ConfigError(f"{steps} steps, the first {self.offset} after clean, do not fit a path of {self.steps}; ask for fewer")
+                raise ConfigError(f"{steps} steps with an offset of {self.offset} do not fit a path of {self.steps} trained steps; ask for fewer")
         elif self.spacing == "trailing":  # numpy's rounding: at a half, 1000 - 3 * 1000 / 48 = 937.5, it goes the way that published programs go
             visited = (np.arange(self.steps, 0, -self.steps / steps).round()[:steps] - 1).tolist()
         else:

@@ -30,7 +30,7 @@ def test_steps_that_do_not_fit_a_path_are_refused() -> None:
     """The last step of 1000 is 999; step 1000 was an IndexError."""
     assert Diffusion(offset=1).stops(999)[0].time == 0.999
     for path, steps, inner in ((Diffusion(offset=1), 1000, False), (Diffusion(offset=1), 999, True), (Diffusion(), 1000, True)):
-        with pytest.raises(sn.ConfigError, match=f"{steps} steps, .* after clean, do not fit a path of 1000; ask for fewer"):
+        with pytest.raises(sn.ConfigError, match=f"{steps} steps with an offset of .* do not fit a path of 1000 trained steps; ask for fewer"):
             path.stops(steps, inner)
 
 
