@@ -17,7 +17,7 @@ sys.path.insert(0, str(ROOT))
 # The tree is the import order: a file may import only what stands above it. New files are added here, in their place.
 TREE = [
     "types", "languages", "settings",
-    "data", "spec", "files", "fetch", "paths", "layers/positions", "layers/masks", "layers/cache", "layers/norms", "layers/kernels",
+    "data", "spec", "files", "fetch", "paths", "solvers", "layers/positions", "layers/masks", "layers/cache", "layers/norms", "layers/kernels",
     "layers/swap", "layers/packed", "layers/int8", "layers/adapters", "layers/attention", "layers/mla", "layers/blocks", "layers/experts",
     "layers/stack", "layers/patches", "layers/convolutions", "layers/residuals", "codecs/colours", "codecs/containers", "codecs/depths",
     "codecs/pictures", "codecs/media", "codecs/vision", "codecs/tiles", "codecs/frames", "codecs/films", "codecs/native", "codecs/clips",
@@ -35,9 +35,10 @@ TREE = [
     "route", "zoo/registry", "zoo/published", "zoo/gguf", "zoo/ctranslate2", "zoo/llama", "zoo/qwen",
     "zoo/qwen_vl", "zoo/gemma3", "zoo/cohere2", "zoo/deepseek_layout", "zoo/deepseek", "zoo/grok", "zoo/whisper", "zoo/bert", "zoo/clip",
     "zoo/siglip", "zoo/vit", "zoo/llava", "zoo/llava_next", "zoo/smolvlm", "zoo/deepseek_vl2", "zoo/aya_vision", "zoo/flamingo", "zoo/idefics",
-    "zoo/janus", "zoo/pipeline", "zoo/stable_diffusion", "zoo/t5", "zoo/stable_diffusion_3", "zoo/wan", "zoo/gan", "zoo/ar_image", "zoo/dit",
-    "zoo/nano", "zoo/nano_whole", "zoo/see", "corpus/split", "corpus/folder", "corpus/sources", "corpus/kinds", "corpus/names", "corpus/draw",
-    "corpus/emoji", "corpus/animated", "corpus/spoken", "corpus/clipart", "corpus/build", "corpus/describe", "corpus/world", "corpus/world_events",
+    "zoo/janus", "zoo/pipeline", "zoo/schedulers", "zoo/stable_diffusion", "zoo/t5", "zoo/stable_diffusion_3", "zoo/wan", "zoo/gan",
+    "zoo/ar_image", "zoo/dit", "zoo/nano", "zoo/nano_whole", "zoo/see", "corpus/split", "corpus/folder", "corpus/sources", "corpus/kinds",
+    "corpus/names", "corpus/draw", "corpus/emoji", "corpus/animated", "corpus/spoken", "corpus/clipart", "corpus/build", "corpus/describe",
+    "corpus/world", "corpus/world_events",
     "corpus/fewshot", "memory/table", "chart", "conversions", "evals/figures", "evals/judge", "evals/nano", "evals/motion", "evals/see",
     "evals/clips", "evals/speech", "evals/language", "evals/published", "evals/senses", "evals/fewshot", "evals/seeing", "evals/matrix", "page",
     "matrix", "demo_look", "demo_talk", "demo", "cli/shared", "cli/words",
@@ -97,6 +98,7 @@ def settings_page() -> str:
     import sensorium.zoo  # noqa: F401 (fills the table)
     from sensorium import settings
     from sensorium.checkpoint import CODEC_FILES, PUBLISHED
+    from sensorium.zoo.schedulers import DIFFUSIONS, FILE, FLOWS
 
     common = {"config.json (keys of any family)": settings.CONFIG, **CODEC_FILES}
     lines = ["# Published settings", "",
@@ -110,6 +112,9 @@ def settings_page() -> str:
         for name, keys in layout.keys.items():
             own = [row for row in settings.rows(keys) if row[1:] not in known]
             lines += [f"## {kind}: {name}", "", *_outcomes(own)]
+    for way, classes in (("noise", DIFFUSIONS), ("flow", FLOWS)):
+        for kind, one in classes.items():
+            lines += [f"## {FILE} of models of {way}: {kind}", "", f"Walked by the solver `{one.solver}`.", "", *_outcomes(settings.rows(one.keys))]
     return "\n".join(lines).rstrip() + "\n"
 
 

@@ -27,7 +27,7 @@ __all__ = ["Card", "CATALOG", "Entry", "entry", "File", "find", "home", "HubFile
 
 WEIGHTS = Path(__file__).parent / "weights"
 KINDS = ("see", "look", "think", "hear", "embed", "speak", "pauses", "imagine")
-_MARKS = ("model.json", "config.json", "model.onnx", "weights.tar")  # a folder with one of these, or with a GGUF file, is a model's
+_MARKS = ("model.json", "config.json", "model_index.json", "model.onnx", "weights.tar")  # one of these, or a GGUF file, makes a folder a model's
 
 
 @dataclass(frozen=True)

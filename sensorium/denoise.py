@@ -5,35 +5,27 @@ Letters: L media, C channels, H W pixels, D width.
     read the prompt once -> noise -> the model tells what is clean and what is noise -> the next stop of the path -> ... -> clean
     guidance: what it says with the prompt, away from what it says without
 
-Every solver is one line, because at each stop the medium is signal * clean + level * noise: the first-order step puts both together anew with the
-next stop's shares. On a diffusion's path that is DDIM, which is Euler's method in other words; with all of the noise drawn fresh as far as the path
-allows it is DDPM, which is Euler's ancestral method.
+How a step is made of looks is in ``solvers``; where stops are, in ``paths``.
 
-Sources: DDPM 2006.11239; DDIM 2010.02502; Euler, Heun and ancestral steps 2206.00364; DPM-Solver++ 2211.01095; flows 2210.02747;
-guidance 2207.12598, in an interval 2404.07724.
+Sources: flows 2210.02747; guidance 2207.12598, in an interval 2404.07724.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from itertools import pairwise
+from dataclasses import dataclass, replace
 
 import torch
 
 from sensorium.layers.cache import Cache
 from sensorium.model import ModelNet
 from sensorium.objectives_denoise import Denoise, FlowMatching
-from sensorium.paths import Path, Stop, apart
+from sensorium.paths import Leg, Path, Stop, apart
+from sensorium.solvers import INNER, SOLVERS, STRIDE, TWICE, Look, rule_of
 from sensorium.types import Batch, ConfigError, Written
 
-__all__ = ["Change", "draw", "Forecast", "looked_at", "Noise", "path_of", "Solver", "SOLVERS", "stream_draw", "walk"]
-
-SOLVERS = {"euler": 0.0, "ddim": 0.0, "heun": 0.0, "dpm++": 0.0, "ancestral": 1.0, "ddpm": 1.0}
-"""Name -> share of fresh noise. "heun" looks twice a step; "dpm++" (2M) remembers the look before; the others are first order."""
-Look = Callable[[torch.Tensor, Stop], tuple[torch.Tensor, torch.Tensor]]
-"""(L, C, H, W) and where it stands -> what is clean in it, what is noise."""
+__all__ = ["Change", "draw", "Forecast", "legs_of", "looked_at", "Noise", "path_of", "Solver", "SOLVERS", "stream_draw", "walk"]
 
 
 @dataclass(frozen=True)
@@ -41,7 +33,7 @@ class Solver:
     """How a path is walked.
 
     Args:
-        kind: one of ``SOLVERS``.
+        kind: one of ``SOLVERS``; None is the one that the model's path names.
         steps: from noise to clean.
         guidance: 1 is none; higher follows the prompt more, at the price of variety.
         interval: how far along, 0 noise to 1 clean, guidance begins and ends to act.
@@ -50,7 +42,7 @@ class Solver:
         order: of the curve that continues it: 0 repeats the last look, 1 is a line, 2 a parabola.
     """
 
-    kind: str = "euler"
+    kind: str | None = None
     steps: int = 24
     guidance: float = 3.0
     interval: tuple[float, float] = (0.1, 1.0)
@@ -59,10 +51,14 @@ class Solver:
     order: int = 1
 
     def __post_init__(self) -> None:
-        if self.kind not in SOLVERS or not 1 <= self.steps <= 1000 or self.guidance < 0:
+        if self.kind not in (None, *SOLVERS) or not 1 <= self.steps <= 1000 or self.guidance < 0:
             raise ConfigError(f"{self}: wanted a kind of {', '.join(SOLVERS)}, 1 to 1000 steps and guidance of 0 or more")
-        if self.every < 1 or not 0 <= self.order <= 3 or (self.every > 1 and self.kind == "heun"):
-            raise ConfigError(f"{self}: wanted every >= 1, order 0 to 3, and another kind than 'heun' where stops are left out")
+        if self.every < 1 or not 0 <= self.order <= 3 or (self.every > 1 and self.kind in TWICE):
+            raise ConfigError(f"{self}: wanted every >= 1, order 0 to 3, and another kind than {' or '.join(sorted(TWICE))} where stops are left out")
+
+    def on(self, path: Path) -> Solver:
+        """With the path's own kind where none was asked for."""
+        return self if self.kind is not None else replace(self, kind=path.solver)
 
 
 def looked_at(steps: int, every: int) -> frozenset[int]:
@@ -108,7 +104,8 @@ class Forecast:
 
 
 def walk(look: Look, path: Path, solver: Solver, x_LCHW: torch.Tensor, fresh: Callable[[], torch.Tensor] | None = None,
-         begin: int = 0, settle: Callable[[torch.Tensor, Stop], torch.Tensor] | None = None) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+         begin: int = 0, settle: Callable[[torch.Tensor, Stop], torch.Tensor] | None = None,
+         predict: str = "noise") -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """From stop to stop: after each, what the clean media look like from there, and where they stand now.
 
     Args:
@@ -119,35 +116,28 @@ def walk(look: Look, path: Path, solver: Solver, x_LCHW: torch.Tensor, fresh: Ca
         fresh: draws noise in their shape, for solvers that add some.
         begin: stop to start from.
         settle: what is done to the media at each stop they come to.
+        predict: what the model says, for solvers that remember what it said.
     """
-    multistep, share = solver.kind == "dpm++", SOLVERS[solver.kind]
-    before: tuple[torch.Tensor, Stop] | None = None
-    for now, then in pairwise(path.stops(solver.steps, inner=multistep)[begin:]):
-        clean, noise = look(x_LCHW, now)
-        preview = clean
-        if multistep:
-            guess = clean if before is None or then.level == 0 else clean + (clean - before[0]) * _ahead(before[1], now, then) / 2
-            before, x_LCHW = (clean, now), then.level / now.level * x_LCHW + (then.signal - now.signal * then.level / now.level) * guess
-        elif solver.kind == "heun" and then.level > 0:
-            guess = x_LCHW + (then.signal - now.signal) * clean + (then.level - now.level) * noise
-            again = look(guess, then)
-            clean, noise = (clean + again[0]) / 2, (noise + again[1]) / 2
-            x_LCHW = x_LCHW + (then.signal - now.signal) * clean + (then.level - now.level) * noise
-        else:
-            # the most noise that a step can renew: what remains of it and what is fresh together have the next stop's level
-            ratio = (then.level * now.signal / (then.signal * now.level)) ** 2
-            renewed = share * then.level * max(1 - ratio, 0.0) ** 0.5
-            x_LCHW = then.signal * clean + (then.level**2 - renewed**2) ** 0.5 * noise
-            if renewed > 0 and fresh is not None:
-                x_LCHW = x_LCHW + renewed * fresh()
+    solver = solver.on(path)
+    rule, legs = rule_of(solver.kind, path, predict, fresh), legs_of(path, solver)[begin:]
+
+    def limited(x_LCHW: torch.Tensor, stop: Stop) -> tuple[torch.Tensor, torch.Tensor]:
+        clean, noise = look(x_LCHW, stop)
+        within = path.limited(clean)
+        if within is clean or solver.kind == "ddim":  # DDIM goes on with the noise that was said
+            return within, noise
+        return within, (x_LCHW - stop.signal * within) / stop.level
+
+    for number, (now, then) in enumerate(legs, start=1):
+        preview, x_LCHW = rule.step(limited, x_LCHW, now, then, len(legs) - number)
         x_LCHW = x_LCHW if settle is None else settle(x_LCHW, then)
         yield preview, x_LCHW
 
 
-def _ahead(first: Stop, now: Stop, then: Stop) -> float:
-    """How much longer the coming step is than the last one, in log(signal / level)."""
-    at = [math.log(max(stop.signal, 1e-12) / stop.level) for stop in (first, now, then)]
-    return (at[2] - at[1]) / (at[1] - at[0])
+def legs_of(path: Path, solver: Solver) -> list[Leg]:
+    """From where to where a solver steps on a path."""
+    kind = solver.on(path).kind
+    return path.legs(solver.steps, inner=kind in INNER, stride=kind in STRIDE)
 
 
 def path_of(model: ModelNet, modality: str) -> Path:
@@ -234,18 +224,21 @@ def stream_draw(model: ModelNet, batch: Batch, solver: Solver, modality: str = "
     """As :func:`draw`, step by step: yields what the clean media look like from here, and at last what they are, (L, C, H, W)."""
     path, clean, draws = path_of(model, modality), batch.written[modality].value_LCHW, Noise(batch.written[modality], solver.seed)
     noise = (draws() if noise_LCHW is None else noise_LCHW).to(model.device)
-    stops, begin, x, settle = path.stops(solver.steps, inner=solver.kind == "dpm++"), 0, noise * path.begin, None
+    solver = solver.on(path)
+    legs = legs_of(path, solver)
+    begin, x, settle = 0, noise * path.start(legs[0][0]), None
     if change is not None:
         begin = round(solver.steps * (1 - change.strength))
-        x = stops[begin].signal * clean + stops[begin].level * noise
         if change.mask_L1HW is not None:
             settle = lambda x, stop: torch.where(change.mask_L1HW > 0.5, x, stop.signal * clean + stop.level * noise)  # noqa: E731
     if begin == solver.steps:
         yield clean
         return
+    if change is not None:
+        x = legs[begin][0].signal * clean + legs[begin][0].level * noise
     prompted = _Prompted(model, batch, solver, modality)
     look = prompted.look if solver.every == 1 else Forecast(prompted.look, looked_at(solver.steps - begin, solver.every), solver.order)
-    steps = walk(look, path, solver, x, lambda: draws().to(model.device), begin, settle)
+    steps = walk(look, path, solver, x, lambda: draws().to(model.device), begin, settle, model.spec.heads[modality].predict)
     for step, (preview, x) in enumerate(steps, start=begin + 1):
         yield preview if step < solver.steps else x
 

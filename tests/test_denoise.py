@@ -26,6 +26,27 @@ def test_stops_lead_from_noise_to_clean(path: Straight | Diffusion) -> None:
     torch.testing.assert_close(level, torch.tensor([stop.level for stop in stops[:-1]]), rtol=1e-4, atol=1e-4)
 
 
+def test_steps_that_do_not_fit_a_path_are_refused() -> None:
+    """The last step of 1000 is 999; step 1000 was an IndexError."""
+    assert Diffusion(offset=1).stops(999)[0].time == 0.999
+    for path, steps, inner in ((Diffusion(offset=1), 1000, False), (Diffusion(offset=1), 999, True), (Diffusion(), 1000, True)):
+        with pytest.raises(sn.ConfigError, match=f"{steps} steps with an offset of .* do not fit a path of 1000 trained steps; ask for fewer"):
+            path.stops(steps, inner)
+
+
+def test_a_path_names_its_solver() -> None:
+    noise, wanted = torch.randn(1, 3, 4, 4), torch.randn(1, 3, 4, 4)
+    look = lambda x, stop: apart(torch.sin(x) + wanted, x, stop, "noise")  # noqa: E731
+    for kind in ("pndm", "unipc", "lms", "heun", "dpm++"):
+        path = Diffusion(solver=kind)
+        own, asked, other = ([x for _, x in walk(look, path, Solver(name, steps=6), noise)][-1] for name in (None, kind, "euler"))
+        assert torch.equal(own, asked) and not torch.allclose(own, other)
+    with pytest.raises(sn.ConfigError, match="heun or pndm where stops are left out"):
+        Solver(steps=6, every=2).on(Diffusion(solver="pndm"))
+    with pytest.raises(sn.ConfigError, match="of which this path has none at its first stop"):
+        list(walk(look, Diffusion(zero=0.0, spacing="trailing"), Solver("heun", steps=6), noise))
+
+
 @pytest.mark.parametrize("predict", ["noise", "sample", "turn", "velocity"])
 def test_every_prediction_tells_the_same_apart(predict: str) -> None:
     clean, noise = torch.randn(2, 3, 4, 4), torch.randn(2, 3, 4, 4)
@@ -35,12 +56,12 @@ def test_every_prediction_tells_the_same_apart(predict: str) -> None:
         torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("kind", ["euler", "heun", "dpm++", "ddpm"])
+@pytest.mark.parametrize("kind", ["euler", "heun", "dpm++", "ddpm", "dpm++sde", "pndm", "lms", "unipc"])
 def test_a_model_that_knows_the_picture_ends_at_it(kind: str) -> None:
     wanted = torch.randn(1, 3, 4, 4, generator=torch.Generator().manual_seed(1))
     look = lambda x, stop: apart(wanted, x, stop, "sample")  # noqa: E731
     for path in (Straight(), Diffusion()):
-        last = list(walk(look, path, Solver(kind, steps=8), torch.randn(1, 3, 4, 4), lambda: torch.randn(1, 3, 4, 4)))[-1][1]
+        last = list(walk(look, path, Solver(kind, steps=8), torch.randn(1, 3, 4, 4), lambda: torch.randn(1, 3, 4, 4), predict="sample"))[-1][1]
         torch.testing.assert_close(last, wanted, rtol=1e-4, atol=1e-4)
 
 

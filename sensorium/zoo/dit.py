@@ -9,12 +9,14 @@ Source: 2212.09748; weights facebook/DiT-XL-2-256 (CC-BY-NC-4.0, not shipped her
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 import sensorium as sn
 from sensorium.checkpoint import PUBLISHED, Published, Rule
+from sensorium.settings import NOTES, Keys
 from sensorium.types import Batch, CheckpointError, Written
 from sensorium.zoo.published import filled, renamed, stack_names
 from sensorium.zoo.registry import Entry, register
@@ -24,6 +26,10 @@ __all__ = ["dit", "dit_xl2"]
 DEFAULTS = {"num_attention_heads": 16, "attention_head_dim": 72, "in_channels": 4, "out_channels": None, "num_layers": 28, "sample_size": 32,
             "patch_size": 2, "num_embeds_ada_norm": 1000, "norm_eps": 1e-5}
 FIXED = {"activation_fn": "gelu-approximate", "norm_type": "ada_norm_zero", "attention_bias": True, "norm_elementwise_affine": False}
+KEYS = NOTES | Keys(built=tuple(DEFAULTS), only=FIXED, harmless={
+    "dropout": "none here", "upcast_attention": "how precisely the published program computes", "norm_num_groups": "of pictures in place of patches"})
+OLDER = {"attention_head_dim": 88, "in_channels": None, "num_layers": 1, "sample_size": None, "patch_size": None, "num_embeds_ada_norm": None,
+         "activation_fn": "geglu", "norm_type": "layer_norm", "attention_bias": False, "norm_elementwise_affine": True}
 LAYER = {"attention.query": "attn1.to_q", "attention.key": "attn1.to_k", "attention.value": "attn1.to_v", "attention.out": "attn1.to_out.0",
          "mlp.up": "ff.net.0.proj", "mlp.down": "ff.net.2", "modulate": "norm1.linear"}
 
@@ -91,6 +97,9 @@ def _rules(spec: sn.Model, config: dict[str, Any]) -> dict[str, Rule]:
 
 
 PUBLISHED["DiTTransformer2DModel"] = Published(
-    _spec, _rules, lambda name: "sinusoids of the grid" if name == "pos_embed.pos_embed" else None)
+    _spec, _rules, lambda name: "sinusoids of the grid" if name == "pos_embed.pos_embed" else None, keys={"config.json": KEYS})
+PUBLISHED["Transformer2DModel"] = replace(  # the class that the published file names
+    PUBLISHED["DiTTransformer2DModel"], spec=lambda config: _spec(OLDER | config),
+    keys={"config.json": KEYS | Keys(only={"attention_type": "default"})})
 register(Entry(name="dit", full=dit_xl2, toy=_toy, batch=_latents, parameters=675_129_632, unread=294_912,
                source="DiT-XL/2, 2212.09748; facebook/DiT-XL-2-256, CC-BY-NC-4.0"))

@@ -15,23 +15,38 @@ import torch
 
 import sensorium as sn
 from sensorium.checkpoint import PUBLISHED, Published, Rule
-from sensorium.types import Batch, Written
+from sensorium.settings import NOTES, Keys
+from sensorium.types import Batch, ConfigError, Written
+from sensorium.zoo.pipeline import ASIDE, needed, part, words_keys
 from sensorium.zoo.published import filled, renamed
 from sensorium.zoo.registry import Entry, register
-from sensorium.zoo.t5 import t5_names, t5_tower
+from sensorium.zoo.schedulers import flow_path
+from sensorium.zoo.t5 import T5_KEYS, XXL, empty_text, t5_names, t5_tower
 
 __all__ = ["wan", "wan_1b"]
 
-UMT5 = {"model_type": "umt5", "vocab_size": 256_384}
-DIT = {"patch_size": (1, 2, 2), "num_attention_heads": 12, "attention_head_dim": 128, "in_channels": 16, "text_dim": 4096, "freq_dim": 256,
-       "ffn_dim": 8960, "num_layers": 30, "eps": 1e-6, "frames": 21, "height": 60, "width": 104, "words": 512}
-DIT_FIXED = {"cross_attn_norm": True, "qk_norm": "rms_norm_across_heads", "image_dim": None, "added_kv_proj_dim": None}
+UMT5 = {"vocab_size": 250_112, "d_ff": 1024, "num_layers": 8, "num_heads": 6}
+SIZES = {"frames": 21, "height": 60, "width": 104, "words": 512}  # of latents and prompts: 81 frames of 832 x 480 pixels
+DIT = {"patch_size": (1, 2, 2), "num_attention_heads": 40, "attention_head_dim": 128, "in_channels": 16, "out_channels": 16, "text_dim": 4096,
+       "ffn_dim": 13_824, "num_layers": 40, "eps": 1e-6}
+DIT_FIXED = {"cross_attn_norm": True, "qk_norm": "rms_norm_across_heads", "image_dim": None, "added_kv_proj_dim": None, "freq_dim": 256,
+             "pos_embed_seq_len": None}
 VAE = {"base_dim": 96, "z_dim": 16, "dim_mult": (1, 2, 4, 4), "num_res_blocks": 2, "temperal_downsample": (False, True, True),
        "latents_mean": (-0.7571, -0.7089, -0.9113, 0.1075, -0.1745, 0.9653, -0.1517, 1.5508, 0.4134, -0.0715, 0.5517, -0.3632, -0.1922, -0.9497,
                         0.2503, -0.2921),
        "latents_std": (2.8184, 1.4541, 2.3275, 2.6558, 1.2196, 1.7708, 2.6052, 2.0743, 3.2687, 2.1526, 2.8652, 1.5579, 1.6382, 1.1253, 2.8251,
                        1.9160)}
-VAE_FIXED = {"is_residual": False, "in_channels": 3, "out_channels": 3, "patch_size": None, "attn_scales": []}
+VAE_FIXED = {"is_residual": False, "in_channels": 3, "out_channels": 3, "patch_size": None, "attn_scales": [], "decoder_base_dim": None}
+WAN_1B = {"text_encoder": XXL | {"vocab_size": 256_384}, "transformer": {"num_attention_heads": 12, "ffn_dim": 8960, "num_layers": 30}, "vae": {},
+          "scheduler": {"_class_name": "UniPCMultistepScheduler", "flow_shift": 3.0, "prediction_type": "flow_prediction", "use_flow_sigmas": True}}
+INDEX_KEYS = NOTES | Keys(
+    built=("tokenizer", "scheduler"), harmless=ASIDE,
+    only={"transformer": part("WanTransformer3DModel"), "vae": part("AutoencoderKLWan"), "boundary_ratio": None, "expand_timesteps": (False, None),
+          "text_encoder": part("UMT5EncoderModel", library="transformers"), "transformer_2": ([None, None],)})
+KEYS = {"model_index.json": INDEX_KEYS, "text_encoder/config.json": T5_KEYS, **words_keys("tokenizer"),
+        "transformer/config.json": NOTES | Keys(built=tuple(DIT), only=DIT_FIXED, harmless={"rope_max_seq_len": "how far places are counted"}),
+        "vae/config.json": NOTES | Keys(built=tuple(VAE), only=VAE_FIXED, harmless={"dropout": "none here", **dict.fromkeys(
+            ("scale_factor_temporal", "scale_factor_spatial"), "temperal_downsample and dim_mult say it")})}
 LAYER = {"attention.out": "attn1.to_out.0", "mlp.up": "ffn.net.0.proj", "mlp.down": "ffn.net.2"}
 CROSS = {"norm": "norm2", "attention.query": "attn2.to_q", "attention.key": "attn2.to_k", "attention.value": "attn2.to_v",
          "attention.out": "attn2.to_out.0"}
@@ -43,23 +58,29 @@ CODER = (("encoders.pixels.mix.", "vae.quant_conv."), ("heads.pixels.mix.", "vae
          (".next_size.plane.", ".upsamplers.0.resample.1."), (".next_size.time.", ".upsamplers.0.time_conv."))
 
 
-def wan(tower: sn.RelativeEncoder, stack: sn.Stack, head: sn.VideoFlow, words: int, shift: float,
-        compress: sn.CompressVideo, expand: sn.ExpandVideo) -> sn.Model:
-    """A text tower, a stack that turns its places in three axes, and what makes latents of videos and back."""
+def wan(tower: sn.RelativeEncoder, stack: sn.Stack, head: sn.VideoFlow, empty: tuple[int, ...], path: sn.Straight,
+        compress: sn.CompressVideo, expand: sn.ExpandVideo, steps: int = 1000) -> sn.Model:
+    """A text tower, a stack that turns its places in three axes, and what makes latents of videos and back; ``steps``: how many the noise is told
+    in."""
     width = stack.width
     cross = sn.CrossAttend("text", width=width, source=width, layers=stack.depth, place="middle", heads=stack.heads, bias=True, gate=None,
                            qk_norm="whole", eps=stack.eps)
     return sn.Model(
         encoders={"text": tower, "pixels": compress},
         align={"text": sn.Project(tower.width, width, hidden=width, act="gelu_tanh", bias=True)},
-        fuse={"condition": sn.Condition(width), "prompt": sn.Prompt({"text": (1, *[0] * (words - 1))}, blank=True), "cross": cross},
+        fuse={"condition": sn.Condition(width, scale=float(steps)), "prompt": sn.Prompt({"text": empty}, blank=True), "cross": cross},
         decoder=sn.Decoder(stack),
         heads={"video": head, "pixels": expand},
-        objectives=(sn.FlowMatching("video", path=sn.Straight(shift=shift, told="noise")), sn.Reconstruct("video")))
+        objectives=(sn.FlowMatching("video", path=path), sn.Reconstruct("video")))
 
 
 def _spec(config: dict[str, Any]) -> sn.Model:
-    c, v = filled(config["transformer"], DIT, DIT_FIXED), filled(config["vae"], VAE, VAE_FIXED)
+    needed(config, "text_encoder", "transformer", "vae", "scheduler")
+    c, v = filled(config["transformer"], DIT | SIZES, DIT_FIXED), filled(config["vae"], VAE, VAE_FIXED)
+    tower = t5_tower(UMT5 | config["text_encoder"] | {"model_type": "umt5"})
+    if {c["in_channels"], c["out_channels"] or c["in_channels"]} != {v["z_dim"]} or c["text_dim"] != tower.width:
+        raise ConfigError(f"transformer/config.json has in_channels {c['in_channels']}, out_channels {c['out_channels']} and text_dim "
+                          f"{c['text_dim']}, wanted the {v['z_dim']} channels of the latents and the {tower.width} numbers of the text tower")
     head, heads = c["attention_head_dim"], c["num_attention_heads"]
     sides = 2 * (head // 6)
     stack = sn.Stack(head * heads, c["num_layers"], heads, hidden=c["ffn_dim"], act="gelu_tanh", eps=c["eps"], norm_affine=False, qk_norm="whole",
@@ -70,8 +91,8 @@ def _spec(config: dict[str, Any]) -> sn.Model:
     widths = tuple(v["base_dim"] * times for times in (1, *v["dim_mult"]))
     sizes = dict(latents=v["z_dim"], time=tuple(v["temperal_downsample"]), blocks=v["num_res_blocks"], mean=tuple(v["latents_mean"]),
                  std=tuple(v["latents_std"]))
-    return wan(t5_tower(UMT5 | config["text_encoder"]), stack, flow, c["words"], (config.get("scheduler") or {}).get("flow_shift", 3.0),
-               sn.CompressVideo(widths, **sizes), sn.ExpandVideo(widths, **sizes))
+    return wan(tower, stack, flow, empty_text(config.get("tokenizer", {}), config["text_encoder"], c["words"]), flow_path(config["scheduler"], "Wan"),
+               sn.CompressVideo(widths, **sizes), sn.ExpandVideo(widths, **sizes), config["scheduler"].get("num_train_timesteps", 1000))
 
 
 def _coder(spec: sn.Model, name: str) -> Rule:
@@ -109,12 +130,12 @@ def _rules(spec: sn.Model, config: dict[str, Any]) -> dict[str, Rule]:
         ours, cross, theirs = f"decoder.read.blocks.{i}", f"fuse.cross.layers.{i}", f"transformer.blocks.{i}"
         out |= {f"{ours}.{a}.{s}": Rule((f"{theirs}.{b}.{s}",)) for a, b in LAYER.items() for s in both}
         out |= {f"{cross}.{a}.{s}": Rule((f"{theirs}.{b}.{s}",)) for a, b in CROSS.items() for s in both}
-        for part in ("query", "key", "value"):
-            make = turn if part != "value" else None
-            out |= {f"{ours}.attention.{part}.{s}": Rule((f"{theirs}.attn1.to_{part[0]}.{s}",), make) for s in both}
-            if part != "value":
-                out[f"{ours}.attention.{part}_norm.weight"] = Rule((f"{theirs}.attn1.norm_{part[0]}.weight",), turn)
-                out[f"{cross}.attention.{part}_norm.weight"] = Rule((f"{theirs}.attn2.norm_{part[0]}.weight",))
+        for kind in ("query", "key", "value"):
+            make = turn if kind != "value" else None
+            out |= {f"{ours}.attention.{kind}.{s}": Rule((f"{theirs}.attn1.to_{kind[0]}.{s}",), make) for s in both}
+            if kind != "value":
+                out[f"{ours}.attention.{kind}_norm.weight"] = Rule((f"{theirs}.attn1.norm_{kind[0]}.weight",), turn)
+                out[f"{cross}.attention.{kind}_norm.weight"] = Rule((f"{theirs}.attn2.norm_{kind[0]}.weight",))
         out[f"{ours}.table"] = Rule((f"{theirs}.scale_shift_table",), lambda table: table[0])
     out["heads.video.table"] = Rule(("transformer.scale_shift_table",), lambda table: table[0])
     out["heads.video.inside.weight"] = Rule(("transformer.patch_embedding.weight",), lambda w: w.flatten(1))
@@ -125,14 +146,15 @@ def _rules(spec: sn.Model, config: dict[str, Any]) -> dict[str, Rule]:
 
 def wan_1b() -> sn.Model:
     """Wan 2.1 1.3B: 81 frames of 832 x 480 pixels; 5.7B parameters of tower besides."""
-    return _spec({"text_encoder": {}, "transformer": {}, "vae": {}})
+    return _spec(WAN_1B)
 
 
 TOY = {"text_encoder": {"vocab_size": 40, "d_model": 48, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4},
        "transformer": {"num_attention_heads": 2, "attention_head_dim": 16, "text_dim": 48, "ffn_dim": 48, "num_layers": 2, "frames": 2, "height": 4,
-                       "width": 6, "words": 6, "in_channels": 4},
+                       "width": 6, "words": 6, "in_channels": 4, "out_channels": 4},
        "vae": {"base_dim": 4, "z_dim": 4, "dim_mult": (1, 2, 2), "num_res_blocks": 1, "temperal_downsample": (False, True), "latents_mean": (),
-               "latents_std": ()}}
+               "latents_std": ()},
+       "scheduler": WAN_1B["scheduler"]}
 
 
 def _prompted(samples: Sequence[int], alone: bool = False) -> Batch:
@@ -145,6 +167,6 @@ def _prompted(samples: Sequence[int], alone: bool = False) -> Batch:
     return Batch(media={"text": words, "pixels": pixels}, written={"video": Written(value, rows, none, rows * 0, none, none)}, samples=len(value))
 
 
-PUBLISHED["WanPipeline"] = Published(_spec, _rules, lambda name: "the same as shared" if "embed_tokens" in name else None)
+PUBLISHED["WanPipeline"] = Published(_spec, _rules, lambda name: "the same as shared" if "embed_tokens" in name else None, keys=KEYS)
 register(Entry(name="wan", full=wan_1b, toy=lambda: _spec(TOY), batch=_prompted, parameters=7_226_799_667,
                source="Wan 2.1 T2V 1.3B, 2503.20314; Wan-AI/Wan2.1-T2V-1.3B-Diffusers, Apache-2.0"))

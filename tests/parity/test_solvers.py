@@ -9,7 +9,7 @@ import diffusers
 import pytest
 import torch
 
-from sensorium.denoise import Solver, walk
+from sensorium.denoise import Solver, legs_of, walk
 from sensorium.paths import Diffusion, Path, Stop, Straight, apart
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # in diffusers, of numpy
@@ -27,7 +27,7 @@ def ours(path: Path, solver: Solver, predict: str, noise: torch.Tensor, told: Ca
     generator = torch.Generator().manual_seed(9)
     fresh = lambda: torch.randn(SHAPE, generator=generator)  # noqa: E731
     look = lambda x, stop: apart(model(x, told(stop)), x, stop, predict)  # noqa: E731
-    return [x for _, x in walk(look, path, solver, noise * path.begin, fresh)]
+    return [x for _, x in walk(look, path, solver, noise * path.start(legs_of(path, solver)[0][0]), fresh, predict=predict)]
 
 
 def theirs(scheduler: Any, noise: torch.Tensor, sign: float = 1.0) -> list[torch.Tensor]:
