@@ -124,6 +124,7 @@ def _published(path: Path) -> Codecs:
     template = ChatTemplate(files.template, special, _marks(files.config, text, files.template)) if files.template else None
     sizes = {**files.config.get("text_config", {}), **files.config}
     context = next((sizes[name] for name in ("max_position_embeddings", "max_target_positions") if name in sizes), 2048)
+    context = min(context, files.settings.get("sentence_bert_config.json", {}).get("max_seq_length") or context)  # what was trained, not what fits
     said = [text.name(end) if isinstance(end, int) else end for end in files.ends]
     ends = [name for name in dict.fromkeys([template.end(text) if template else None, files.special.get("eos"), *said]) if name in text.specials]
     ends += [name for name in dict.fromkeys(said) if name and name not in ends and text.number(name) is not None]  # any token may end an answer

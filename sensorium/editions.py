@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from sensorium.types import CheckpointError
 
 __all__ = ["chat_template_of", "content_of", "ends_of", "LazyTensors", "pooling_of", "read_settings", "read_tensors", "sharded",
-           "tokenizer_with_added"]
+           "tokenizer_settings", "tokenizer_with_added"]
 
 REFUSED = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 WHOLE = ("model", "diffusion_pytorch_model")
@@ -99,6 +99,18 @@ def read_settings(path: Path) -> dict[str, Any]:
 def content_of(word: Any) -> str:
     """The text of a token, which older files write as an object."""
     return word.get("content") if isinstance(word, dict) else word
+
+
+def tokenizer_settings(found: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """A tokenizer's settings: special_tokens_map.json counts before tokenizer_config.json, and is not read where that lists all added tokens.
+
+    Args:
+        found: settings files by name.
+
+    Source: transformers 5.23.0, ``PreTrainedTokenizerBase._from_pretrained``.
+    """
+    config = found.get("tokenizer_config.json", {})
+    return config if "added_tokens_decoder" in config else {**config, **found.get("special_tokens_map.json", {})}
 
 
 def ends_of(found: dict[str, dict[str, Any]]) -> tuple[int | str, ...]:

@@ -24,6 +24,7 @@ from sensorium.editions import (
     read_settings,
     read_tensors,
     sharded,
+    tokenizer_settings,
     tokenizer_with_added,
 )
 from sensorium.quantized import unscaled
@@ -144,7 +145,6 @@ def read_published(path: str | Path) -> PublishedFiles:
         raise CheckpointError(f"{path} has neither model.json nor config.json; give the folder of a saved model (known formats: {known})")
     found = {name: read_settings(path / name) for name in SETTINGS if (path / name).is_file()}
     config = {**found.get("generation_config.json", {}), **found["config.json"], **pooling_of(path)}
-    words = {**found.get("special_tokens_map.json", {}), **found.get("tokenizer_config.json", {})}
     nested, tokenizer = found.get("processor_config.json", {}), path / "tokenizer.json"
     pictures, videos = (nested.get(f"{part}_processor") or found.get(name, {}) for part, name in (
         ("image", "preprocessor_config.json"), ("video", "video_preprocessor_config.json")))
@@ -152,7 +152,7 @@ def read_published(path: str | Path) -> PublishedFiles:
     return PublishedFiles(
         config, LazyTensors(unscaled(sharded(path, config.get("transformers_weights")).makers, config)),
         lambda: tokenizer_with_added(tokenizer.read_text(encoding="utf-8"), found, path.name) if tokenizer.is_file() else None,
-        chat_template_of(path, found, sees), _named(words),
+        chat_template_of(path, found, sees), _named(tokenizer_settings(found)),
         pictures or ({key: value for key, value in nested.items() if key != "chat_template"} if "image_mean" in nested else {}), videos,
         settings=found, ends=ends_of(found))
 

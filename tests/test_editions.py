@@ -176,6 +176,19 @@ def test_tokens_that_stand_beside_the_tokenizer_are_its_own(tmp_path: Path) -> N
     assert ours.encode(text, special=True) == wanted(text, add_special_tokens=False).input_ids and number in ours.encode(text, special=True)
 
 
+@pytest.mark.parametrize("listed", [False, True])
+def test_which_file_says_what_a_special_token_is(listed: bool, tmp_path: Path) -> None:
+    """The map's word counts, unless the tokenizer's own settings list all added tokens."""
+    folder = saved(llama(), tmp_path)
+    inner = byte_level()
+    write(folder, "tokenizer.json", inner.to_str())
+    decoder = {str(number): {"content": token.content, "special": token.special} for number, token in inner.get_added_tokens_decoder().items()}
+    write(folder, "tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": "a"}
+          | ({"added_tokens_decoder": decoder} if listed else {}))
+    write(folder, "special_tokens_map.json", {"pad_token": "b"})
+    assert read_published(folder).special["pad"] == transformers.AutoTokenizer.from_pretrained(folder).pad_token == ("a" if listed else "b")
+
+
 def test_a_template_may_write_any_token_that_has_a_name(tmp_path: Path) -> None:
     folder = saved(llama(), tmp_path)
     write(folder, "tokenizer.json", byte_level().to_str())

@@ -255,6 +255,10 @@ def test_a_published_sentence_model_embeds_as_transformers_does(tmp_path: Path) 
     with torch.no_grad():
         wanted = theirs(long["input_ids"]).last_hidden_state[0].mean(0)
     torch.testing.assert_close(sn.embed(model, ["capital " * 60], truncate=True)[0], wanted / wanted.norm(), atol=1e-5, rtol=0)
+    (tmp_path / "bert" / "sentence_bert_config.json").write_text('{"max_seq_length": 10, "do_lower_case": false}')
+    with pytest.warns(sn.TruncationWarning, match="reads 8 tokens"):  # sentence-transformers cuts there, and was trained so
+        short = sn.embed(sn.load(tmp_path / "bert"), ["capital " * 41])[0]
+    torch.testing.assert_close(short, sn.embed(model, ["capital " * 8])[0], atol=1e-5, rtol=0)
 
 
 @pytest.mark.skipif(not ready("minilm-l6"), reason="wants the weights of minilm-l6")

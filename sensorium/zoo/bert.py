@@ -29,8 +29,7 @@ KEYS = CONFIG | Keys(built=tuple(DEFAULTS), only=FIXED, harmless=NO_HEAD | dict.
     ("pooler_fc_size", "pooler_num_attention_heads", "pooler_num_fc_layers", "pooler_size_per_head", "pooler_type", "directionality"),
     "of a layer over the first position, which a mean over all has no use for"))
 SENTENCES = {
-    "sentence_bert_config.json": Keys(only={"do_lower_case": False}, harmless={
-        **because("longer texts are read as far as the places reach, and refused beyond", "max_seq_length"),
+    "sentence_bert_config.json": Keys(built=("max_seq_length",), only={"do_lower_case": False}, harmless={
         **because("how the published program is called", "transformer_task", "modality_config", "module_output_name", "processing_kwargs",
                   "unpad_inputs")}),
     "config_sentence_transformers.json": NOTES | Keys(only={"default_prompt_name": None}, harmless={

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from sensorium.editions import content_of, tokenizer_settings
 from sensorium.formats import FORMATS, Format, LazyTensors, PublishedFiles, read_settings, sharded
 from sensorium.settings import NOTES, SPECIAL_TOKENS, TOKENIZER, Keys
 from sensorium.types import CheckpointError
@@ -91,20 +92,11 @@ def _weights(folder: Path, library: str) -> LazyTensors:
 
 def _marks(folder: Path, read: dict[str, dict[str, Any]]) -> dict[str, int]:
     """Ids of the marks "bos", "eos" and "pad" as far as the vocabulary has them, and "length" of a text in tokens, if it is said."""
-    said = _said(read.get("tokenizer_config.json", {}), read.get("special_tokens_map.json", {}))
+    said = tokenizer_settings(read)
     ids = _vocabulary(folder)
-    found = {name: ids[word] for name, default in MARKS.items() if (word := _word(said.get(f"{name}_token", default))) in ids}
+    found = {name: ids[word] for name, default in MARKS.items() if (word := content_of(said.get(f"{name}_token", default))) in ids}
     length = said.get("model_max_length")
     return found | ({"length": length} if isinstance(length, int) and length < 1_000_000 else {})  # a huge one is written where none is known
-
-
-def _said(config: dict[str, Any], words: dict[str, Any]) -> dict[str, Any]:
-    """A tokenizer's settings: special_tokens_map.json counts before tokenizer_config.json, and is not read where that lists all added tokens."""
-    return config if "added_tokens_decoder" in config else {**config, **words}
-
-
-def _word(token: Any) -> Any:
-    return token.get("content") if isinstance(token, dict) else token
 
 
 def _vocabulary(folder: Path) -> dict[str, int]:
@@ -145,8 +137,8 @@ def clip_tokenizer(folder: Path) -> str:
     """
     from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
-    said = _said(read_settings(folder / "tokenizer_config.json"), read_settings(folder / "special_tokens_map.json"))
-    first, last, other = (_word(said.get(f"{name}_token", default)) for name, default in (
+    said = tokenizer_settings({name: read_settings(folder / name) for name in ("tokenizer_config.json", "special_tokens_map.json")})
+    first, last, other = (content_of(said.get(f"{name}_token", default)) for name, default in (
         ("bos", MARKS["bos"]), ("eos", MARKS["eos"]), ("unk", MARKS["eos"])))
     try:
         inner = Tokenizer(models.BPE.from_file(str(folder / "vocab.json"), str(folder / "merges.txt"), continuing_subword_prefix="",
