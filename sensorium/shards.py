@@ -70,7 +70,24 @@ def _text(data: bytes, where: str) -> str:
         raise MediaError(f"{where}: byte {error.start + 1} is not UTF-8; save it as UTF-8") from error
 
 
-class Tar:
+class _Members:
+    """Samples of named members: one for each key."""
+
+    path: Path
+
+    def _group(self, members: Iterable[tuple[str, Member]], heads: Collection[str]) -> None:
+        self._samples, self.notes = _grouped(members, self.path.name, heads)
+        self._keys = list(self._samples)
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def __getitem__(self, index: int) -> Sample:
+        key = self._keys[index]
+        return _sample(self._samples[key], f"{self.path.name}, {key}")
+
+
+class Tar(_Members):
     """A webdataset tar: ``KEY.json`` holds the parts, or whatever another layout writes; without it a medium stands with its ``txt`` or ``cls``.
 
     A medium in the JSON is the rest of its member's name: {"image": "png"} is ``KEY.png``. A packed tar is unpacked into a temporary file.
@@ -91,15 +108,7 @@ class Tar:
                 members = [self._member(item) for item in tar if not item.isdir()]
         except (OSError, tarfile.TarError) as error:
             raise MediaError(f"{self.path} is not a readable tar ({error}); wanted a webdataset shard") from error
-        self._samples, self.notes = _grouped(members, self.path.name, (*ENDINGS, "json"))
-        self._keys = list(self._samples)
-
-    def __len__(self) -> int:
-        return len(self._keys)
-
-    def __getitem__(self, index: int) -> Sample:
-        key = self._keys[index]
-        return _sample(self._samples[key], f"{self.path.name}, {key}")
+        self._group(members, (*ENDINGS, "json"))
 
     def _member(self, item: tarfile.TarInfo) -> tuple[str, Member]:
         if _NAME.fullmatch(item.name) and (not item.isreg() or item.sparse is not None):
@@ -115,7 +124,7 @@ class Tar:
             return file.read(size)
 
 
-class Loose:
+class Loose(_Members):
     """A folder whose files are named as the members of a webdataset tar.
 
     Args:
@@ -127,12 +136,4 @@ class Loose:
         self.path = Path(path)
         names = {file.relative_to(self.path): file for file in sorted(self.path.rglob("*")) if file.is_file() and file not in known}
         members = ((name.as_posix(), file.read_bytes) for name, file in names.items() if not any(piece.startswith(".") for piece in name.parts))
-        self._samples, self.notes = _grouped(members, self.path.name, ENDINGS)
-        self._keys = list(self._samples)
-
-    def __len__(self) -> int:
-        return len(self._keys)
-
-    def __getitem__(self, index: int) -> Sample:
-        key = self._keys[index]
-        return _sample(self._samples[key], f"{self.path.name}, {key}")
+        self._group(members, ENDINGS)
