@@ -64,7 +64,8 @@ class Constraint:
         if not end:
             raise ConfigError("the model has no end token, so an answer to a schema cannot end; use a chat model")
         grammars, matcher = _compiled(schema, text, tokenizer, tuple(end), longest)
-        self._matcher, self._closing, self._left, self._way = matcher.deep_copy(), grammars.closing, tokens, []
+        self._matcher, self._closing, self._ends, self._left = matcher.deep_copy(), grammars.closing, tuple(end), tokens
+        self._way: list[int] | None = None  # tokens that end the answer from here
         if tokens is not None:
             way = self._closing.way(self._matcher, tokens)
             if way is None:
@@ -72,7 +73,7 @@ class Constraint:
                 needs = f"{len(least):,}" if least is not None else "more"
                 raise ConfigError(f"the schema's shortest answer found takes {needs} tokens, and the answer may have {tokens:,}; raise max_tokens, "
                                   "or ask for less")
-            self._way = way
+            self._way, self._needs = way, len(way)
 
     def mask(self, logits_V: torch.Tensor) -> torch.Tensor:
         """The scores with -inf for what cannot come next."""
@@ -86,23 +87,31 @@ class Constraint:
         return logits_V.masked_fill(~allowed.to(logits_V.device), float("-inf"))
 
     def accept(self, token: int) -> int:
-        """Take note of the token that was chosen, or of another where after that one the answer could not end in time; returns it."""
+        """Take note of the token that was chosen, or of another where after that one the answer could not end in time; returns it.
+
+        Where the answer is whole and nothing else fits, that is an end token, which ends it.
+        """
         if self._left is not None:
             token = self._in_time(token)
-        self._matcher.consume_token(token)
-        self._check()
+        if token not in self._ends:
+            self._matcher.consume_token(token)
+            self._check()
         return token
 
     def _in_time(self, token: int) -> int:
         self._left -= 1
-        if self._left - len(self._way) > SLACK and not self._closing.opens(token):
+        if self._left - self._needs > SLACK and not self._closing.opens(token):
+            self._way = None  # the one known is of an earlier place
             return token
         after = self._matcher.deep_copy()
         after.consume_token(token)
         way = self._closing.way(after, self._left)
-        if way is None and self._way:
-            token, *way = self._way
-        self._way = way or []
+        if way is None:
+            now = self._closing.way(self._matcher, self._left + 1) if self._way is None else self._way
+            if now is None:
+                raise ConfigError("the answer cannot be ended by its schema within its tokens; raise max_tokens, or bound the schema's patterns")
+            token, *way = now or [self._ends[0]]
+        self._way, self._needs = way, len(way)
         return token
 
     @property
@@ -134,6 +143,7 @@ class _Closing:
         self._lengths = np.array([len(piece) for piece in pieces])
         by_piece = {piece: token for token, piece in reversed(list(enumerate(pieces)))}
         self._first = [by_piece[piece] for piece in (b"}", b"]", b'"', b"0", b"1") if piece in by_piece]
+        self._quote, self._letter = by_piece.get(b'"'), by_piece.get(b"z")  # no value begins with z: where it may stand is inside a text
         self._opening = [any(mark in piece for mark in b'{[",:') for piece in pieces]
 
     def opens(self, token: int) -> bool:
@@ -162,7 +172,8 @@ class _Closing:
                 index = np.flatnonzero(allowed[: len(self._lengths)])
                 if matcher.is_error() or not len(index):
                     return None
-                closing = next((token for token in self._first if allowed[token]), None)
+                inside = self._letter is not None and self._quote is not None and allowed[self._letter] and allowed[self._quote]
+                closing = self._quote if inside else next((token for token in self._first if allowed[token]), None)
                 free = int(index[self._lengths[index].argmax()]) if chance is None else int(chance.choice(index))
                 tokens = [free if closing is None else closing]
             way += tokens

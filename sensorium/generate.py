@@ -152,13 +152,13 @@ def stream_ids(reader: Reader, token_BT: torch.Tensor, sampling: Sampling, lengt
         if constraints:
             logits_BV = torch.stack([c.mask(row) if on else row for c, row, on in zip(constraints, logits_BV, alive_B.tolist(), strict=True)])
         token_B = choose(logits_BV, sampling, generators)
+        for row, constraint in enumerate(constraints):
+            if alive_B[row] and int(token_B[row]) not in sampling.ends:
+                token_B[row] = constraint.accept(int(token_B[row]))
         alive_B &= ~torch.isin(token_B, ends)
         if not alive_B.any():
             return
-        running = [row for row in range(len(constraints)) if alive_B[row]]
-        for row in running:
-            token_B[row] = constraints[row].accept(int(token_B[row]))
-        ended = [constraints[row].done for row in running]
+        ended = [constraint.done for constraint, on in zip(constraints, alive_B.tolist(), strict=False) if on]
         if said_BV is not None:
             said_BV[torch.arange(len(token_B)), token_B] = True
         yield torch.where(alive_B, token_B, -1)

@@ -33,7 +33,10 @@ def written(schema: dict, seed: int, which: str = "bytes", most: int = 3000, lon
         if token in ENDS[which]:
             assert constraint.whole
             return tokenizer.decode(ids)
-        ids.append(constraint.accept(token))
+        token = constraint.accept(token)
+        if token in ENDS[which]:
+            break
+        ids.append(token)
     return tokenizer.decode(ids) if constraint.whole else None
 
 
@@ -167,6 +170,25 @@ def test_an_answer_is_whole_within_the_tokens_there_are(schema: dict, which: str
     for tokens in (least, least + 1, least + 7, least + 40, least + 300):
         for seed in range(3):
             json.loads(written(schema, seed, which, tokens=tokens))
+
+
+@pytest.mark.parametrize("schema", [{"type": "number"}, {"type": "integer"}, {"anyOf": [{"type": "number"}, {"type": "string"}]},
+                                    {"type": "string", "pattern": "^(ab)*$"}, {"type": "array", "items": {"type": "number"}}],
+                         ids=["number", "integer", "either", "pattern", "numbers"])
+def test_what_is_whole_already_is_left_so(schema: dict) -> None:
+    """A number is whole after a digit, and not after its point: where nothing more fits, it ends."""
+    for tokens in range(4, 16):
+        for seed in range(12):
+            text = written(schema, seed, tokens=tokens)
+            assert text is not None and (json.loads(text) or True)
+            assert len(TOKENIZERS["bytes"].encode(text)) <= tokens
+
+
+def test_an_answer_far_from_its_end_is_closed_from_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The way to the end that was known before a long text is not the one after it."""
+    monkeypatch.setattr(constrain, "SLACK", 3)
+    for seed in range(12):
+        assert json.loads(written({"type": "array", "items": ANIMAL}, seed, tokens=120)) is not None
 
 
 @pytest.mark.parametrize("name", ["path", "password", "binary", "regex", "json-pointer", "uri-reference", "ipvanyaddress", "smell", "int64"])
