@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from sensorium.codecs.questions import choices_of, side_of, written_in
+
+ROOT = Path(__file__).parent.parent
 
 
 @pytest.mark.parametrize("text, language", [
@@ -35,6 +40,19 @@ def test_the_language_of_a_question(text: str, language: str) -> None:
 ])
 def test_names_and_quotes_of_another_language_leave_it(text: str, language: str) -> None:
     assert written_in(text) == language
+
+
+def test_english_is_taken_for_nothing_else() -> None:
+    """Every sentence of the README, the changelog and the documentation; words that other languages have too do not count for those."""
+    for text in ("Add ten to two.", "Do no harm as a doctor", "A cache remembers no more than a window needs.", "Is it so?", "As in a film"):
+        assert written_in(text) == "en", text
+    count = 0
+    for path in (ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")):
+        for text in re.split(r"(?<=[.:;!?])\s+|\n", path.read_text(encoding="utf-8")):
+            if len(text.split()) >= 3:
+                count += 1
+                assert written_in(text) in ("en", "zh", None), text  # a line may be Chinese words alone
+    assert count > 2000
 
 
 @pytest.mark.parametrize("text", ["", "3.5/2", "2 + 2 =", "😀", "frog", "Berlin", "Bonjour", "GPT-4", "?!", "C#"])

@@ -21,7 +21,10 @@ _SCRIPTS = {"CJK": "zh", "HIRAGANA": "ja", "KATAKANA": "ja", "HANGUL": "ko", "CY
 _LETTERS = {"ru": (("uk", "іїєґ"),), "ar": (("fa", "پچژگ"),)}
 _SMALL_WORDS = {language: frozenset(words.split()) for language, words in {
     "en": "the a an is are was were what who where when why which how do does did of in on to and or for with this that it i you he she they we "
-          "my your can could would should will mean means say name tell me there not from by at as be has have many much please about between",
+          "my your can could would should will mean means say name tell me there not from by at as be has have many much please about between "
+          "no ten two one red so if then than here may might must shall had been being only also any all some such same other more most just like "
+          "very too well out up down over under again both each few own off him her his its our their them us who whose go get got make see use per "
+          "come met war den sin son fast kind file plus van era",
     "de": "der die das ein eine einen ist sind war was wer wo wann warum wie welche welcher welches und oder nicht von für mit auf im den dem des zu "
           "ich du er sie wir ihr es kann heißt bitte viele auch bei nach über gibt hat haben wird",
     "fr": "le la les un une des est sont était que quel quelle quels quelles qui où quand pourquoi comment et ou pas du de pour avec dans sur ce "
@@ -50,8 +53,9 @@ def written_in(text: str) -> str | None:
     latin = re.findall(r"[^\W\d_]+(?:['’-][^\W\d_]+)*", "".join(letter if _script(letter) in ("LATIN", None) else " " for letter in text))
     english = sum(word.lower() in _SMALL_WORDS["en"] for word in latin)
     if not runs:
-        small = [word.replace("’", "'") for place, word in enumerate(latin) if place == 0 or word[0].islower()]  # not the "La" of "La Paz"
-        return _by_words(text, {word.lower() for word in small})
+        begin = {match[1] for match in re.finditer(r"(?:^|[.?!…¿¡:])[\s\"'“„«(]*([^\W\d_]+)", text)}
+        small = {word.replace("’", "'").lower() for word in latin if word[0].islower() or word in begin}  # not the "La" of "La Paz"
+        return _by_words(text, small)
     first = next(letter for letter in text if letter.isalpha())
     around = english and _script(first) == "LATIN" and len(latin) >= 2 * sum(runs.values())
     if around and english > len(_CHINESE_WORDS.findall(text)):
@@ -102,13 +106,13 @@ def _runs(text: str) -> list[tuple[str, str]]:
 
 
 def _by_words(text: str, words: set[str]) -> str | None:
-    """A language in Latin letters: the one with most small words, by at least two and more than English has."""
-    counts = {language: len(words & small) + 2 * any(letter in _ONLY_THERE.get(language, "") for letter in text.lower())
-              for language, small in _SMALL_WORDS.items()}
-    best = max(counts, key=counts.__getitem__)
-    if best != "en" and counts[best] >= 2 and counts[best] > counts["en"]:
-        return best
-    return "en" if counts["en"] else None
+    """A language in Latin letters: the one with most small words that English lacks, by at least two and more than English has that it lacks."""
+    english, found = words & _SMALL_WORDS["en"], {}
+    for language, small in _SMALL_WORDS.items():
+        own = len((words & small) - _SMALL_WORDS["en"]) + 2 * any(letter in _ONLY_THERE.get(language, "") for letter in text.lower())
+        if own >= 2 and own > len(english - small):
+            found[language] = own, len(words & small)
+    return max(found, key=found.__getitem__) if found else "en" if english else None
 
 
 _SAID = re.compile(
