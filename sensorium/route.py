@@ -92,7 +92,8 @@ def _ways(request: Request, skills: Sequence[Skill] | None = None, written: str 
     if not given:
         raise ConfigError("the request is empty; give it a text, a picture or a sound")
     if request.strength is not None:  # whoever draws may be given the picture that is to be changed
-        skills = [replace(skill, also=skill.also | {"image"}) if skill.writes == "image" else skill for skill in skills or skills_at_hand()]
+        skills = skills_at_hand() if skills is None else skills
+        skills = [replace(skill, also=skill.also | {"image"}) if skill.writes == "image" else skill for skill in skills]
     last = " ".join(value.text for value in request.messages[-1].parts if isinstance(value, Text))
     words = last if last.strip() else " ".join(value.text for value in given if isinstance(value, Text))
     asked = bool(words.strip())
@@ -216,7 +217,7 @@ class _Work:
 
     def hear(self, audio: Audio, step: Step) -> Hearing:
         """What is said in a sound."""
-        key = str(audio.source) if isinstance(audio.source, (str, Path)) else id(audio.source)
+        key = (str(audio.source) if isinstance(audio.source, (str, Path)) else id(audio.source), audio.track)
         if key not in self.heard:
             self.heard[key] = transcribe(open_model(step.skill.model), audio, language=self.request.language)
             text = plain(self.heard[key].segments)

@@ -84,6 +84,9 @@ def test_what_of_a_film_is_asked_for(question: str, side: str | None) -> None:
     ("这张图片是水果还是动物呢？", ("水果", "动物")), ("猫还是狗", ("猫", "狗")), ("它是红色的还是蓝色的？", ("红色的", "蓝色的")),
     ("Is there a cat or a dog?", ()), ("Is this a cat or not?", ()), ("Is this a cat or something else?", ()), ("What is this?", ()),
     ("Do you see a cat or a dog?", ()), ("Describe the cat or the dog.", ()), ("Is this or that right?", ()), ("这是什么？", ()), ("还是不知道", ()),
+    ("Did it rain or snow?", ()), ("Has the cat eaten or slept?", ()), ("Should I eat it or throw it away?", ()), ("Why is it red or blue?", ()),
+    ("Tell me, cat or dog?", ()), ("他还是很高兴吗？", ()), ("我还是不懂，这是什么？", ()),
+    ("Is it what I think or is it something that nobody knows?", ()),
     ("Can it fly or swim?", ()), ("What is this or what is it for?", ()), ("Is it an orange?", ()),
 ])
 def test_the_choices_of_a_question(question: str, choices: tuple[str, ...]) -> None:

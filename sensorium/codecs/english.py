@@ -16,6 +16,7 @@ from sensorium.codecs.english_dates import DATES
 from sensorium.codecs.english_measures import MEASURES, UNIT
 from sensorium.codecs.english_names import NAMES
 from sensorium.codecs.english_numbers import NUMBER, cardinal, decimal, digits, fraction, ordinal, year
+from sensorium.types import ConfigError
 
 __all__ = ["cardinal", "digits", "ordinal", "spoken", "year"]
 
@@ -87,7 +88,7 @@ _MATHS: list[Rule] = [
 _POWERS: list[Rule] = [(r"(?<=[\w)])\s?\^\s?(?:\(?[-−]?\d+\)?|[a-z]\b)", _power), (f"[{_SUPERS}]+", _power)]
 
 _LATER: list[Rule] = [
-    (rf"(?<![\w.,-])({NUMBER}(?:\.\d+)?)\s?[–-]\s?(?={NUMBER}(?:\.\d+)?\s?(?:{UNIT}|%)|\d+\.\d)", r"\1 to "),
+    (rf"(?<![\w.,-])({NUMBER}(?:\.\d+)?%?)\s?[–-]\s?(?={NUMBER}(?:\.\d+)?\s?(?:{UNIT}|%)|\d+\.\d)", r"\1 to "),
     (r"(?<![\w.])-(?=[$€£¥₹]?\.?\d)", "minus "),
     *MEASURES,
     *_POWERS,
@@ -132,7 +133,12 @@ def spoken(text: str, accent: str = "en-us") -> str:
 
     Args:
         accent: "en-us", where 3/4/2026 is a day in March, or "en-gb", where it is one in April.
+
+    Raises:
+        ConfigError: another accent.
     """
+    if accent not in _RULES:
+        raise ConfigError(f"English is read aloud with the accent {' or '.join(_RULES)}, not {accent!r}")
     text = re.sub("[℃℉㎀-㏟Ⅰ-ⅿ]", lambda m: unicodedata.normalize("NFKC", m[0]), text.translate(_CLEAN))
     for pattern, made in _RULES[accent]:
         text = pattern.sub(made, text)

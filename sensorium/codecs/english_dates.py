@@ -136,7 +136,7 @@ DATES: dict[str, list[tuple[str, str | Callable[[re.Match], str]]]] = {
         (r"(?i)((?:ratio|odds|score|scale|aspect)s?(?: \w+)? )(\d+):(\d+)\b", r"\1\2 to \3"),
         (rf"(:\d\d(?:\s?{_HALF})?|\d\s?{_HALF})\s?[–—-]\s?(?=\d)", r"\1 to "),
         (r"\b(\d{1,2})\s?[–-]\s?(?=\d{1,2}(?::\d\d)?\s?[AaPp]\.?[Mm]\b)", r"\1 to "),
-        (rf"\b([01]?\d|2[0-3]):([0-5]\d)(?::([0-5]\d))?\b(?!:\d)(?:\s?{_HALF})?", _time),
+        (rf"\b([01]?\d|2[0-3]|24(?=:00)):([0-5]\d)(?::([0-5]\d))?(?![\d:]\d|\d)(?:\s?{_HALF})?", _time),
         (rf"\b(\d{{1,2}})\s?{_HALF}", lambda m: f"{cardinal(int(m[1]))} {m[2].upper()}M" + stop(m)),
     ],
     "years": [

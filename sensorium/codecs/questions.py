@@ -140,7 +140,9 @@ _CHINESE_CHOICE = re.compile(
     r"^(?:请问)?(?:这|它|那|此)?(?:个|张|幅)?(?:图片?|照片|画|东西|视频)?(?:里面?|中|上)?(?:的)?(?:是|算)?([^是]+?)还是(.+?)(?:呢|啊)?[？?。]*$")
 _NO_THING = re.compile(
     r"^(?:not|no|something else|neither|none|both|other|anything|别的|其他|不是|都不是)\b|"
-    r"^(?:is|are|do|does|can|could|will|would|what|who|where|how)\b", re.IGNORECASE)
+    r"^(?:is|are|am|was|were|do|does|did|has|have|had|can|could|will|would|should|shall|may|might|must|what|who|whom|whose|where|when|why|how|which|"
+    r"i|we|they|you|please|tell|say|show|give|write|explain|describe)\b|^[我你他她它们您]{1,2}$|[吗，,]", re.IGNORECASE)
+_LONGEST_THING = 4  # words of what can be chosen; more are a sentence of their own
 
 
 def choices_of(question: str) -> tuple[str, ...]:
@@ -157,4 +159,6 @@ def choices_of(question: str) -> tuple[str, ...]:
             return ()
         things = re.split(r"\s*,\s*(?:or\s+)?|\s+or\s+", found[1])
     things = [thing.strip(" \"'“”") for thing in things]
+    if any(len(thing.split()) > _LONGEST_THING for thing in things):
+        return ()
     return tuple(things) if len(things) > 1 and all(things) and not any(_NO_THING.search(thing) for thing in things) else ()
