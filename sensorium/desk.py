@@ -35,7 +35,7 @@ from sensorium.model import ModelNet
 from sensorium.spec import Spec, from_dict
 from sensorium.types import CheckpointError, ConfigError, Media, MediaError, Message, ModalityError, Patches, Text
 
-__all__ = ["Codecs", "codecs_of", "Desk", "told_of_cuts", "TruncationWarning", "Value"]
+__all__ = ["Codecs", "codecs_of", "Desk", "warn_of_cuts", "TruncationWarning", "Value"]
 
 Value = str | Text | Media
 _SPECS = ("image", "audio", "video", "voice")
@@ -170,7 +170,7 @@ class TruncationWarning(UserWarning):
     """Some of what was given is longer than the model reads, and its end was left out."""
 
 
-def told_of_cuts(cuts: Sequence[str], stacklevel: int = 3) -> None:
+def warn_of_cuts(cuts: Sequence[str], stacklevel: int = 3) -> None:
     """Warn of what was cut, if anything was: the first of it, and how much more there is."""
     if cuts:
         more = f", and {len(cuts) - 1} more" if len(cuts) > 1 else ""

@@ -20,7 +20,7 @@ from sensorium.codecs.clips import FrameStack, load_video
 from sensorium.codecs.text import StreamDecoder
 from sensorium.constrain import Constraint
 from sensorium.denoise import Change, Solver, draw, stream_draw
-from sensorium.desk import Codecs, Desk, Value, codecs_of, told_of_cuts
+from sensorium.desk import Codecs, Desk, Value, codecs_of, warn_of_cuts
 from sensorium.gan import Grow
 from sensorium.generate import Sampling, Stops, continue_text, stream_text
 from sensorium.heads_flow import FrameFlow
@@ -64,7 +64,7 @@ def embed(model: ModelNet, values: Sequence[Value | Sequence[Value]], codecs: Co
     groups = [list(value) if isinstance(value, (list, tuple)) else [value] for value in values]
     points = _embed_towers(desk, groups, truncate) if desk.packer.embed is None else _embed_read(desk, groups, chunk, truncate)
     if truncate is None:
-        told_of_cuts(desk.cuts)
+        warn_of_cuts(desk.cuts)
     return points
 
 
@@ -106,7 +106,7 @@ def write_texts(model: ModelNet, prompts: Sequence[Sequence[Value] | Sequence[Me
         batch = desk.packer.pack(segments, alone=True)
         ids = continue_text(model, batch, Sampling(max_tokens=max_tokens, end=desk.ends))
         out += [desk.codecs.text.decode(row) for row in ids]
-    told_of_cuts(desk.cuts)
+    warn_of_cuts(desk.cuts)
     return out
 
 
@@ -281,7 +281,7 @@ def stream(model: ModelNet, request: Request, codecs: Codecs | None = None) -> I
         else:
             messages = _told(desk, request.messages) if want == "text" else _drawable(desk, request.messages)
             batch = desk.packer.pack([desk.prompt(messages, want)], alone=True)
-            told_of_cuts(desk.cuts)
+            warn_of_cuts(desk.cuts)
         yield from settled(desk, request, _text(desk, batch, request)) if want == "text" else _drawn(desk, batch, request, want, change)
 
 

@@ -10,11 +10,11 @@ import uuid
 from collections.abc import Callable, Iterable
 from difflib import SequenceMatcher
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from sensorium.types import MediaError
 
-__all__ = ["claimed", "CLAIMS", "ending_of", "hint", "nearest", "read_lines", "read_note", "write_file", "write_lines"]
+__all__ = ["claimed", "CLAIMS", "ending_of", "hint", "nearest", "open_file", "read_lines", "read_note", "write_file", "write_lines"]
 
 _ENDINGS = {
     "image": "png apng jpg jpeg jpe jfif webp gif bmp dib tif tiff ppm pgm pbm pnm pfm avif heic heif hif jp2 j2k j2c jpc jpf jpx jxl tga ico "
@@ -127,3 +127,22 @@ def hint(path: str | Path, least: float = 0.4, fit: Callable[[str], bool] = bool
     except ValueError:  # a NUL in the name
         near = None
     return f"; the nearest name there is {near}" if near else ""
+
+
+def open_file(path: str | Path, wanted: str) -> BinaryIO:
+    """A file opened to be read.
+
+    Args:
+        wanted: what it should be, for errors: "a sound file".
+
+    Raises:
+        MediaError: missing, a folder, no plain file, or not to be read.
+    """
+    name = str(path)[:200]
+    try:
+        if Path(path).is_file():
+            return open(path, "rb")
+        what = "a folder" if Path(path).is_dir() else "no plain file" if os.path.lexists(path) else "missing"
+    except (OSError, ValueError) as error:
+        raise MediaError(f"{name!r} cannot be read ({str(error)[:80]}); wanted {wanted}") from error
+    raise MediaError(f"{name} is {what}; wanted {wanted}{hint(path)}")

@@ -6,11 +6,12 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 
-__all__ = ["cells", "CLOSERS", "code_of", "is_mark", "likely", "OPENERS", "pieces", "spaceless"]
+__all__ = ["cells", "CLOSERS", "code_of", "is_mark", "likely", "name_of", "OPENERS", "pieces", "script_of", "spaceless", "usual"]
 
 OPENERS = "\"'“‘¿([{-«「『（《"
 CLOSERS = "\"'”’.。,，、!！?？:：;；)]}»」』）》…"
@@ -32,15 +33,17 @@ ht hat haitian|ps pus pashto pushto|tk tuk turkmen|nn nno nynorsk|mt mlt maltese
 my mya bur myanmar burmese|bo bod tib tibetan|tl tgl fil tagalog filipino|mg mlg malagasy|as asm assamese|tt tat tatar|haw hawaiian
 ln lin lingala|ha hau hausa|ba bak bashkir|jw jv jav javanese|su sun sundanese|yue cantonese
 """
-_CODES = {name: words.split()[0] for words in _KNOWN.strip().replace("\n", "|").split("|") for name in words.split()}
+_LINES = [words.split() for words in _KNOWN.strip().replace("\n", "|").split("|")]
+_CODES = {name: words[0] for words in _LINES for name in words}
+_NAMES = {words[0]: next((word for word in words if len(word) > 3), words[-1]).capitalize() for words in _LINES}
 
-# Scripts by the first word of a letter's Unicode name, and the languages written in each; whatever is not here is written in Latin letters.
+# Scripts by their names in Unicode, and the languages written in each, the likeliest first; all others are written in Latin letters.
 _WRITTEN = {
     "CJK": "zh ja yue", "HIRAGANA": "ja", "KATAKANA": "ja", "BOPOMOFO": "zh", "HANGUL": "ko", "THAI": "th", "LAO": "lo", "MYANMAR": "my",
     "KHMER": "km", "TIBETAN": "bo", "CYRILLIC": "ru uk bg mk sr be kk mn tg tt ba", "GREEK": "el", "ARABIC": "ar fa ur ps sd", "HEBREW": "he yi",
     "DEVANAGARI": "hi mr ne sa", "TAMIL": "ta", "TELUGU": "te", "KANNADA": "kn", "MALAYALAM": "ml", "BENGALI": "bn as", "GURMUKHI": "pa",
     "GUJARATI": "gu", "SINHALA": "si", "ARMENIAN": "hy", "GEORGIAN": "ka", "ETHIOPIC": "am"}
-_SPACELESS = ("CJK", "IDEOGRAPHIC", "HIRAGANA", "KATAKANA", "HALFWIDTH", "BOPOMOFO", "THAI", "LAO", "MYANMAR", "KHMER", "TIBETAN")
+_SPACELESS = ("CJK", "IDEOGRAPHIC", "HIRAGANA", "KATAKANA", "BOPOMOFO", "THAI", "LAO", "MYANMAR", "KHMER", "TIBETAN")
 _OTHERS = frozenset(code for script, codes in _WRITTEN.items() for code in codes.split() if code != "sr")
 
 
@@ -56,8 +59,21 @@ def code_of(name: str) -> str:
     return _CODES.get(lower) or _CODES.get(first) or name
 
 
-def _script(letter: str) -> str:
-    return unicodedata.name(letter, "").partition(" ")[0].partition("-")[0] if letter.isalpha() or is_mark(letter) else ""
+def name_of(code: str) -> str:
+    """A language's English name; what is not known comes back as it is."""
+    return _NAMES.get(code, code)
+
+
+def script_of(letter: str) -> str:
+    """The script of a letter or of a sign on it, "LATIN" or "CJK", as Unicode names it; "" of what belongs to no script."""
+    if not (letter.isalpha() or is_mark(letter)):
+        return ""
+    return re.split("[ -]", re.sub("^(?:HALF|FULL)WIDTH ", "", unicodedata.name(letter, "")), maxsplit=1)[0]
+
+
+def usual(script: str) -> str | None:
+    """The language that is written in a script, of several the one most written; None of Latin letters and scripts that are not known."""
+    return _WRITTEN[script].split()[0] if script in _WRITTEN else None
 
 
 def is_mark(letter: str) -> bool:
@@ -67,7 +83,7 @@ def is_mark(letter: str) -> bool:
 
 def likely(text: str, languages: Iterable[str]) -> str:
     """The first of some languages, likeliest first, that is written in the letters that most of a text has; "" if none is."""
-    counts = Counter(script for letter in text if (script := _script(letter)))
+    counts = Counter(script for letter in text if (script := script_of(letter)))
     if "HIRAGANA" in counts:  # Japanese, which also has the other two
         counts["HIRAGANA"] += counts.pop("CJK", 0) + counts.pop("KATAKANA", 0)
     most = max(counts, key=counts.__getitem__, default="")
@@ -94,4 +110,4 @@ def pieces(text: str) -> list[str]:
 
 def spaceless(letter: str) -> bool:
     """The letter is of a script that puts no blanks between words."""
-    return letter > "\u0dff" and _script(letter) in _SPACELESS
+    return letter > "\u0dff" and script_of(letter) in _SPACELESS

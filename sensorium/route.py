@@ -20,11 +20,12 @@ from typing import Any
 from sensorium import engine
 from sensorium.captions import plain
 from sensorium.catalog import CATALOG
-from sensorium.codecs.questions import LANGUAGES, foreign, side_of, written_in
+from sensorium.codecs.questions import foreign, side_of, written_in
 from sensorium.codecs.sentences import language as tongue
 from sensorium.desk import codecs_of
 from sensorium.film_questions import Take, takes
 from sensorium.hear import Hearing, transcribe
+from sensorium.languages import name_of
 from sensorium.named import open_model, open_voice
 from sensorium.skills import ESPEAK, Skill, entry_skills, skills_at_hand, skills_with
 from sensorium.speak import join
@@ -164,7 +165,7 @@ def plan(given: Sequence[str], want: str, skills: Sequence[Skill] | None = None,
 
 
 def _in(language: str | None) -> str:
-    return f" in {LANGUAGES.get(language, language)}" if language not in (None, "en") else ""
+    return f" in {name_of(language)}" if language not in (None, "en") else ""
 
 
 def _best(given: set[str], want: str, skills: list[Skill], wide: bool = False) -> Route | None:
@@ -193,7 +194,7 @@ def _through(answer: Skill, given: set[str], want: str, converters: list[Skill])
 
 def _chain(start: set[str], goal: frozenset[str] | set[str], converters: list[Skill]) -> list[Step] | None:
     """Cheapest conversions from a modality of ``start`` to one of ``goal``; [] if it is there already."""
-    ways: dict[str, tuple[float, list[Step]]] = {modality: (0.0, []) for modality in start}
+    ways: dict[str, tuple[float, list[Step]]] = {modality: (0.0, []) for modality in sorted(start)}
     for _ in MODALITIES:  # as many rounds as modalities: the longest chain without a circle
         for skill in converters:
             (source,) = skill.needs
@@ -202,7 +203,7 @@ def _chain(start: set[str], goal: frozenset[str] | set[str], converters: list[Sk
                 if skill.writes not in ways or cost + skill.cost < ways[skill.writes][0]:
                     ways[skill.writes] = (cost + skill.cost, [*steps, Step(skill, (source,))])
     there = [ways[modality] for modality in goal if modality in ways]
-    return min(there, key=lambda way: way[0])[1] if there else None
+    return min(there, key=lambda way: (way[0], len(way[1])))[1] if there else None  # of two that cost nothing, the one without a detour
 
 
 @dataclass

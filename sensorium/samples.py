@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sensorium.files import open_file
 from sensorium.layouts import parse_sample
 from sensorium.shards import Loose, Tar
 from sensorium.tables import Columns, CommaSeparated, Joined, JsonLines, Source, downloads
@@ -36,11 +37,12 @@ def open_source(path: str | Path) -> Source:
     members of a webdataset tar.
 
     Raises:
-        MediaError: none of these.
+        MediaError: missing, or none of these.
     """
     path = Path(path)
     if path.is_dir():
         return _folder(path)
+    open_file(path, "a file of samples, or a folder of them").close()
     endings = [suffix.lower() for suffix in path.suffixes[-2:]] or [""]
     ending = endings[-2] if endings[-1] in _PACKED and len(endings) > 1 else endings[-1]
     kind = _KINDS.get(ending)
@@ -53,7 +55,9 @@ def _folder(folder: Path) -> Source:
     """A folder's samples."""
     if (folder / "dataset_dict.json").is_file():
         parts = sorted(part.name for part in folder.iterdir() if (part / "state.json").is_file())
-        raise MediaError(f"{folder} holds a dataset in {', '.join(parts)}; give one of them, as {folder / (parts or ['train'])[0]}")
+        if not parts:
+            raise MediaError(f"{folder} has a dataset_dict.json and none of the splits that it names; save the dataset again")
+        raise MediaError(f"{folder} holds a dataset in {', '.join(parts)}; give one of them, as {folder / parts[0]}")
     tables = [path for path in (folder / f"metadata{ending}" for ending in _KINDS) if path.is_file()]
     if tables:
         return _one(folder, tables)

@@ -141,10 +141,10 @@ _TOKENS = Keys(built=("eos_token_id",), harmless=because(
     "decoder_start_token_id", "unk_token_id", "cls_token_id", "mask_token_id"))
 
 _CHOICE = Keys(
-    only={"num_beams": (1, None), "num_beam_groups": (1, None), "num_return_sequences": (1, None), "encoder_repetition_penalty": (1.0, None),
-          "encoder_no_repeat_ngram_size": (0, None), "no_repeat_ngram_size": (0, None), "guidance_scale": (1.0, None), "diversity_penalty": (0.0,
-                                                                                                                                             None),
-          "penalty_alpha": (0.0, None)},
+    only={**dict.fromkeys(("num_beams", "num_beam_groups", "num_return_sequences"), (1, None)),
+          **dict.fromkeys(("encoder_repetition_penalty", "guidance_scale"), (1.0, None)),
+          **dict.fromkeys(("encoder_no_repeat_ngram_size", "no_repeat_ngram_size"), (0, None)),
+          **dict.fromkeys(("diversity_penalty", "penalty_alpha"), (0.0, None))},
     harmless={
         **because("how a token is chosen is what the request says (temperature, top_k, top_p, min_p, repetition, seed)", "do_sample", "temperature",
                    "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff", "top_h", "repetition_penalty", "renormalize_logits"),

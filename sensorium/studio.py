@@ -14,7 +14,7 @@ import torch
 from torch.nn import functional as F
 
 from sensorium.denoise import Change
-from sensorium.desk import Codecs, told_of_cuts
+from sensorium.desk import Codecs, warn_of_cuts
 from sensorium.model import ModelNet
 from sensorium.types import Batch, ConfigError, Image, Written
 
@@ -36,7 +36,7 @@ def prompted(model: ModelNet, codecs: Codecs, texts: Sequence[str], want: str) -
         if tower not in codecs.towers:
             raise ConfigError(f"no tokenizer for what the tower {tower!r} reads; give codecs=Codecs(towers={{{tower!r}: ...}})")
         media[tower] = torch.tensor([_row(codecs.towers[tower], text, empty, tower, cuts) for text in texts])
-    told_of_cuts(cuts)
+    warn_of_cuts(cuts)
     head, rows = model.spec.heads[want], torch.arange(len(texts))
     sides = (head.size, head.size) if want == "image" else (head.frames, head.height, head.wide)
     none = torch.full_like(rows, -1)

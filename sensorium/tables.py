@@ -17,6 +17,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, Protocol
 
+from sensorium.files import open_file
 from sensorium.layouts import ENDINGS, inside, medium, parse_sample
 from sensorium.types import MediaError, Sample
 
@@ -89,7 +90,8 @@ def unpacked(path: Path) -> bytes:
     """
     try:
         if path.suffix.lower() not in _PACKED:
-            return path.read_bytes()
+            with open_file(path, "a file of samples") as file:
+                return file.read()
         import pyarrow as arrow
 
         with arrow.input_stream(path, compression=_PACKED[path.suffix.lower()]) as stream:
@@ -117,8 +119,6 @@ class JsonLines:
 
     def __init__(self, path: str | Path) -> None:
         self.path, self.notes = Path(path), ()
-        if not self.path.is_file():
-            raise MediaError(f"{self.path} is not a file; give the path of a .jsonl file")
         data = unpacked(self.path)
         self._rows: list[Any] | None = None
         if ".json" in (suffix.lower() for suffix in self.path.suffixes) and (rows := _listed(data, self.path.name)) is not None:

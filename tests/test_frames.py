@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -17,8 +18,6 @@ from sensorium.codecs.clips import load_video
 from sensorium.codecs.frames import Frames
 
 from .inputs.test_films import film, plain, read
-
-av = pytest.importorskip("av")
 
 
 def frames(*starts_s: float, length_s: float, rate_hz: float | None = None) -> Frames:

@@ -119,7 +119,7 @@ def test_a_video_goes_to_a_model_that_reads_pictures() -> None:
 
 def test_bad_videos_are_refused(tmp_path: Path) -> None:
     codec = sn.FramesCodec(sn.VisionCodec(size=16))
-    for bad, says in ((b"not a film" * 50, "not a video"), (film()[:200], "not a video|broken"), (str(tmp_path / "none.mp4"), "cannot be read"),
+    for bad, says in ((b"not a film" * 50, "not a video"), (film()[:200], "not a video|broken"), (str(tmp_path / "none.mp4"), "is missing"),
                       (torch.zeros(3, 16, 16), "shape")):
         with pytest.raises(sn.MediaError, match=says):
             codec.encode(sn.Video(bad, rate_hz=1.0))

@@ -154,7 +154,7 @@ def test_a_film_becomes_patches_with_times(kind: str, tmp_path: Path) -> None:
 
 def test_broken_films_are_named(tmp_path: Path) -> None:
     codec = sn.ClipCodec()
-    for source, says in ((tmp_path / "none.mp4", "cannot be read"), (b"nonsense" * 99, "not a video"), (b"", "not a video"),
+    for source, says in ((tmp_path / "none.mp4", "is missing"), (b"nonsense" * 99, "not a video"), (b"", "not a video"),
                          (film()[:700], "not a video"), (torch.zeros(3, 8, 8), "decoded video"), (torch.zeros(2, 3, 8, 8), "frames a second")):
         with pytest.raises(sn.MediaError, match=says):
             codec.encode(sn.Video(source))

@@ -10,7 +10,7 @@ import torch
 
 import sensorium as sn
 from sensorium.hear import Heard, Hearing
-from sensorium.route import Skill, answer, plan, routes_of, skills_with, stream_answer
+from sensorium.route import Skill, _chain, answer, plan, routes_of, skills_with, stream_answer
 
 from .films import film
 from .toys import saved_toy
@@ -52,6 +52,11 @@ def test_the_cheapest_models_are_taken() -> None:
     route = plan(["audio"], "text", [BIG, HEAR, THINK, SMALL_EAR])
     assert [step.skill.model for step in route.steps] == ["small-ear", "mind"]
     assert route.cost == (175, 2)
+
+
+@pytest.mark.parametrize("reads", (["audio", "text"], ["text", "audio"]))
+def test_a_text_is_not_spoken_to_a_model_that_reads_it(reads: list[str]) -> None:
+    assert _chain({"text"}, reads, [skill("free-mouth", "speak", "text", "audio", converts=True, cost=0)]) == []
 
 
 def test_a_route_shows_its_steps() -> None:

@@ -23,12 +23,13 @@ import torch
 from PIL import Image as Pillow
 from PIL import ImageOps
 
+from sensorium.codecs.ffmpeg import open_container
 from sensorium.codecs.films import read_frames
 from sensorium.codecs.frames import Frames
 from sensorium.codecs.media import kind_of
 from sensorium.codecs.vision import note_options, read_info
 from sensorium.data import Arrays
-from sensorium.files import read_note, write_file
+from sensorium.files import open_file, read_note, write_file
 from sensorium.spec import Spec
 from sensorium.types import ConfigError, Image, MediaError, Video
 
@@ -174,15 +175,9 @@ def read_video_info(path: str | Path) -> dict[str, Any]:
     """What made a video, as :func:`save_video` wrote it; {} if it says nothing."""
     if kind_of(path).name in ANIMATED.values():
         return read_info(path)
-    try:
-        import av
-
-        with av.open(str(path), options={"protocol_whitelist": "file"}) as container:
-            note = {key.lower(): value for key, value in container.metadata.items()}.get("comment", "")
-    except ImportError as error:
-        raise ConfigError("videos are read by PyAV, which is not installed; run: pip install 'sensorium[speech]'") from error
-    except (av.FFmpegError, OSError, ValueError) as error:
-        raise MediaError(f"{path} is not a video that can be read ({str(error)[:80]})") from error
+    with ExitStack() as stack:
+        container = open_container(str(path), stack.enter_context(open_file(path, "a video file")), stack)
+        note = {key.lower(): value for key, value in container.metadata.items()}.get("comment", "")
     return read_note(note)
 
 

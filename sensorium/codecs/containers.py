@@ -14,12 +14,13 @@ from collections.abc import Iterator
 
 from sensorium.codecs.colours import D65, SRGB_PRIMARIES, coded_profile, made_profile
 
-__all__ = ["avif_profile", "inner_sizes", "is_heic", "is_jxl", "is_tga", "jp2_profile", "png_profile", "tidy_png", "unread"]
+__all__ = ["avif_profile", "heif_kind", "inner_sizes", "is_heic", "is_jxl", "is_raw", "is_tga", "jp2_profile", "png_profile", "tidy_png", "unread"]
 
 PNG_MARK = b"\x89PNG\r\n\x1a\n"
 SEEN = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"acTL", b"fcTL", b"fdAT", b"iCCP", b"eXIf")
 LONGEST_PROFILE = 2**20  # what Pillow unpacks of a compressed chunk; a longer one makes it refuse the picture
-HEVC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"}
+STILL_BRANDS = {**dict.fromkeys((b"avif", b"avis"), "AVIF"), b"mif1": "", b"msf1": "", **dict.fromkeys(
+    (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"), "HEIC")}
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bytes]]:
@@ -149,12 +150,23 @@ def _of_item(ipma: bytes, item: int) -> list[int]:
     return []
 
 
+def heif_kind(data: bytes) -> str:
+    """"AVIF", "HEIC" (HEIF whose pictures are HEVC, or of no coding that is named), "RAW" (a camera's) or "" for other files, by their brands."""
+    if data[4:8] != b"ftyp":
+        return ""
+    end = min(int.from_bytes(data[:4], "big"), 256)
+    brands = [data[8:12], *(data[at : at + 4] for at in range(16, end - 3, 4))]
+    if brands[0] == b"crx ":
+        return "RAW"
+    still = [brand for brand in brands if brand in STILL_BRANDS]
+    if not still or brands[0] not in STILL_BRANDS:
+        return ""
+    return next((STILL_BRANDS[brand] for brand in still if STILL_BRANDS[brand]), "HEIC")
+
+
 def is_heic(data: bytes) -> bool:
     """A HEIF whose pictures are HEVC: HEIC."""
-    if data[4:8] != b"ftyp":
-        return False
-    brands = data[8 : min(int.from_bytes(data[:4], "big"), 256)]
-    return bool(HEVC_BRANDS & {brands[i : i + 4] for i in range(0, len(brands), 4)})
+    return heif_kind(data) == "HEIC"
 
 
 def is_jxl(data: bytes) -> bool:
@@ -162,8 +174,14 @@ def is_jxl(data: bytes) -> bool:
     return data.startswith((b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n"))
 
 
-def is_tga(data: bytes) -> bool:
-    """A Targa: it has no mark, so all that its head says has to fit."""
+def is_tga(data: bytes, size: int | None = None) -> bool:
+    """A Targa: it has no mark, so all that its head says has to fit.
+
+    Args:
+        data: its beginning, at least 18 bytes, or all of it.
+        size: bytes of the whole; None: ``data`` is all.
+    """
+    size = len(data) if size is None else size
     if len(data) < 18:
         return False
     words, table, kind, _, entries, entry, _, _, width, height, bits, flags = struct.unpack("<BBBHHBHHHHBB", data[:18])
@@ -173,7 +191,7 @@ def is_tga(data: bytes) -> bool:
     if kind in (1, 9) and not (table and entries and entry in (15, 16, 24, 32)):
         return False
     pixels = 18 + words + (entries * ((entry + 7) // 8) if table else 0)
-    return len(data) > pixels if kind > 8 else len(data) >= pixels + width * height * ((bits + 7) // 8)
+    return size > pixels if kind > 8 else size >= pixels + width * height * ((bits + 7) // 8)
 
 
 def inner_sizes(data: bytes) -> list[tuple[int, int]]:
@@ -184,6 +202,11 @@ def inner_sizes(data: bytes) -> list[tuple[int, int]]:
     return [struct.unpack(">II", head) for head in heads if len(head) == 8]
 
 
+def is_raw(data: bytes) -> bool:
+    """A camera's raw file (Canon, Fujifilm, Olympus, Panasonic); those of the others are TIFF."""
+    return data[8:10] == b"CR" and data[:2] == b"II" or heif_kind(data) == "RAW" or data.startswith((b"FUJIFILMCCD-RAW", b"IIRO", b"IIU\0"))
+
+
 def unread(data: bytes) -> str:
     """What a file that is no picture in pixels is, and what to do; "" if that is not known."""
     head = data[:2048].lstrip(b"\xef\xbb\xbf \t\r\n")
@@ -191,5 +214,4 @@ def unread(data: bytes) -> str:
         return "is an SVG drawing, which has no pixels; draw it first, for example with: pip install resvg-py"
     if head.startswith(b"%PDF"):
         return "is a PDF document; save its page as a picture first"
-    raw = head[8:10] == b"CR" or head[4:12] == b"ftypcrx " or head.startswith((b"FUJIFILMCCD-RAW", b"IIRO", b"IIU\0"))
-    return "is a camera's raw file; develop it first and give the JPEG, HEIC or TIFF" if raw else ""
+    return "is a camera's raw file; develop it first and give the JPEG, HEIC or TIFF" if is_raw(data) else ""

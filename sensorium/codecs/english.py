@@ -10,17 +10,15 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable
 
 from sensorium.codecs.english_dates import DATES
 from sensorium.codecs.english_measures import MEASURES, UNIT
 from sensorium.codecs.english_names import NAMES
 from sensorium.codecs.english_numbers import NUMBER, cardinal, decimal, digits, fraction, ordinal, year
+from sensorium.codecs.rules import Rule, compiled, rewrite
 from sensorium.types import ConfigError
 
 __all__ = ["cardinal", "digits", "ordinal", "spoken", "year"]
-
-Rule = tuple[str, str | Callable[[re.Match], str]]
 
 _SIGNS = {
     "&": " and ", "%": " percent", "‰": " per mille", "+": " plus ", "=": " equals ", "@": " at ", "×": " times ", "÷": " divided by ",
@@ -118,14 +116,9 @@ _LATER: list[Rule] = [
 ]
 
 
-def _compiled(day_first: bool) -> list[tuple[re.Pattern, str | Callable[[re.Match], str]]]:
-    rules = [*NAMES, *DATES["day first" if day_first else "month first"], *DATES["dates"], *_MATHS, *_LATER]
-    return [(re.compile(pattern), made) for pattern, made in rules]
-
-
-_RULES = {"en-us": _compiled(False), "en-gb": _compiled(True)}
-_CLEAN = str.maketrans({"’": "'", "‘": "'", "″": '"', "′": "'", "μ": "µ", "\u00a0": " ", "\u202f": " ", "\u2009": " ", "‑": "-", "º": "°",
-                        "㎡": "m²", "㎥": "m³", "㎢": "km²", "№": "No. ", **{chr(0x2080 + i): str(i) for i in range(10)}})
+_RULES = {accent: compiled([*NAMES, *DATES[order], *DATES["dates"], *_MATHS, *_LATER])
+          for accent, order in (("en-us", "month first"), ("en-gb", "day first"))}
+_CLEAN = {"’": "'", "‘": "'", "″": '"', "′": "'", "μ": "µ", "\u00a0": " ", "\u202f": " ", "\u2009": " ", "‑": "-", "№": "No. "}
 
 
 def spoken(text: str, accent: str = "en-us") -> str:
@@ -139,7 +132,4 @@ def spoken(text: str, accent: str = "en-us") -> str:
     """
     if accent not in _RULES:
         raise ConfigError(f"English is read aloud with the accent {' or '.join(_RULES)}, not {accent!r}")
-    text = re.sub("[℃℉㎀-㏟Ⅰ-ⅿ]", lambda m: unicodedata.normalize("NFKC", m[0]), text.translate(_CLEAN))
-    for pattern, made in _RULES[accent]:
-        text = pattern.sub(made, text)
-    return text.strip()
+    return rewrite(text, _RULES[accent], _CLEAN)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 
 from sensorium.codecs.english_numbers import cardinal, ordinal, year
+from sensorium.codecs.rules import Rule
 
 __all__ = ["DATES", "MONTHS", "stop"]
 
@@ -118,7 +119,7 @@ def _dates(british: bool) -> list[tuple[str, Callable[[re.Match], str]]]:
     ]
 
 
-DATES: dict[str, list[tuple[str, str | Callable[[re.Match], str]]]] = {
+DATES: dict[str, list[Rule]] = {
     "month first": _dates(False),
     "day first": _dates(True),
     "dates": [

@@ -6,9 +6,9 @@ A unit is looked up, or put together: a base unit, its square or cube, and what 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 
 from sensorium.codecs.english_numbers import NUMBER, cardinal, decimal
+from sensorium.codecs.rules import Rule, any_of
 
 __all__ = ["MEASURES", "UNIT"]
 
@@ -48,15 +48,11 @@ _PER = {**_BASE, "s": "second", "h": "hour", "day": "day", "year": "year", "mont
 _POWERS = {"²": "square ", "³": "cubic ", "^2": "square ", "^3": "cubic ", "": ""}
 
 
-def _either(names: dict[str, object]) -> str:
-    return "|".join(sorted(map(re.escape, names), key=len, reverse=True))
-
-
 _AMOUNT = rf"(?:{NUMBER}(?:\.\d+)?|\.\d+)"
-_SIGN = rf"(?:\b({_either(_COUNTRIES)}))?([{''.join(_MONEY)}])"
-_SCALE = rf"(?:\s?(hundred|thousand|million|billion|trillion|(?i:{_either(_SCALES)}))(?![\w&]|-[a-zA-Z]))?"
-UNIT = rf"(?:{_either(_BASE)})(?:[²³]|\^[23])?(?:/(?:{_either(_PER)})(?:[²³]|\^[23])?)?(?![\w°²]|'s)"
-_UNIT_PARTS = re.compile(rf"({_either(_BASE)})([²³]|\^[23]|)(?:/({_either(_PER)})([²³]|\^[23]|))?")
+_SIGN = rf"(?:\b({any_of(_COUNTRIES)}))?([{''.join(_MONEY)}])"
+_SCALE = rf"(?:\s?(hundred|thousand|million|billion|trillion|(?i:{any_of(_SCALES)}))(?![\w&]|-[a-zA-Z]))?"
+UNIT = rf"(?:{any_of(_BASE)})(?:[²³]|\^[23])?(?:/(?:{any_of(_PER)})(?:[²³]|\^[23])?)?(?![\w°²]|'s)"
+_UNIT_PARTS = re.compile(rf"({any_of(_BASE)})([²³]|\^[23]|)(?:/({any_of(_PER)})([²³]|\^[23]|))?")
 _NO_NOUN = r"(?:and|or|to|per|a|an|for|in|at|on|from|each|every|more|less|is|was|as|of|if|when|by|with|off|but|than|over|under)\b"
 
 
@@ -121,12 +117,12 @@ def _bare_unit(match: re.Match) -> str:
     return _unit(re.match("(0) (.*)", f"0 {match[0]}")).removeprefix("zero ")
 
 
-MEASURES: list[tuple[str, str | Callable[[re.Match], str]]] = [
+MEASURES: list[Rule] = [
     (rf"{_SIGN}\s?({_AMOUNT}){_SCALE}\s?[-–—]\s?([{''.join(_MONEY)}])?({_AMOUNT}){_SCALE}", _money_range),
     (rf"{_SIGN}\s?({_AMOUNT}){_SCALE}", _money),
     (rf"(?<![\w.])({_AMOUNT}){_SCALE}\s?([{''.join(_MONEY)}])(?!\s?\d)", lambda m: _said(m[1], m[2], _MONEY[m[3]], False)),
-    (rf"\b({_either(_CODES)})\s?({_AMOUNT}){_SCALE}", lambda m: _said(m[2], m[3], _CODES[m[1]], False)),
-    (rf"(?<![\w.])({_AMOUNT}){_SCALE}\s?({_either(_CODES)})\b", lambda m: _said(m[1], m[2], _CODES[m[3]], False)),
+    (rf"\b({any_of(_CODES)})\s?({_AMOUNT}){_SCALE}", lambda m: _said(m[2], m[3], _CODES[m[1]], False)),
+    (rf"(?<![\w.])({_AMOUNT}){_SCALE}\s?({any_of(_CODES)})\b", lambda m: _said(m[1], m[2], _CODES[m[3]], False)),
     (rf"(?<![\w.])({_AMOUNT})\s?¢", lambda m: f"{decimal(m[1])} {_many('cent', m[1] == '1')}"),
     (rf"(?<![\w.])({NUMBER}(?:\.\d+)?)\s?(bn|mn|tn)\b", lambda m: f"{decimal(m[1])} {_SCALES[m[2]]}"),
     (rf"((?<=\d)\d|[1-9])(\s?(?:{UNIT})?)\s?x\s?(?=\d)", r"\1\2 by "),

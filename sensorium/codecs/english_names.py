@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 
 from sensorium.codecs.english_dates import stop
 from sensorium.codecs.english_numbers import ROMAN, cardinal, digits, ordinal, paired, roman
+from sensorium.codecs.rules import IPV4, Rule, any_of
 
 __all__ = ["link", "NAMES"]
 
@@ -51,10 +51,6 @@ def link(text: str) -> str:
     return "".join(_IN_LINKS.get(letter, letter) for letter in text)
 
 
-def _either(names: dict[str, str]) -> str:
-    return "|".join(sorted(map(re.escape, names), key=len, reverse=True))
-
-
 def _telephone(match: re.Match) -> str:
     """Groups of digits with a pause between them; "800" of a free call is "eight hundred"."""
     groups = re.findall(r"\d+", match[0])
@@ -86,16 +82,16 @@ _CAPITAL = r"(?:[A-Z][\w']*|\d+(?:st|nd|rd|th))"
 _GREETED = r"(?:The|A|Hello|Hi|Hey|Yes|No|Dear|Thanks|And|But|My|Our|Ask|See|Call|Is|For|With|From|Good|Well|So|Oh|When|If)\b"
 _LOW_ROMAN = r"(?:X{0,3}(?:IX|IV|V?I{1,3})|X{1,3}V?|V)"
 
-NAMES: list[tuple[str, str | Callable[[re.Match], str]]] = [
+NAMES: list[Rule] = [
     (rf"(?:https?://|www\.)[^\s<>\"]*[\w/]|\b[\w.+-]+@[\w-]+(?:\.[\w-]+)*\.\w+|"
      rf"\b[\w-]*[A-Za-z][\w-]*(?:\.[\w-]+)*\.(?:{_DOMAINS})\b(?:/[\w./-]*\w)?", lambda m: link(m[0])),
     (rf"\b([\w-]*[A-Za-z][\w-]*(?:\.[\w-]+)*)\.(?:{_FILES})\b", lambda m: m[0].replace(".", " dot ")),
     (r"(?<![\w.])\.(?=NET\b)", "dot "),
     (r"\b([A-G])#(?!\w)", r"\1 sharp"), (r"(?<!\w)#(?=[A-Za-z])", "hashtag "),
-    (rf"(?<![\w/])(?:{_either(_FIXED)})(?![\w/])", lambda m: _FIXED[m[0]]),
+    (rf"(?<![\w/])(?:{any_of(_FIXED)})(?![\w/])", lambda m: _FIXED[m[0]]),
     (r"\b(\d\d)/(\d\d)\b(?!/)", lambda m: f"{cardinal(int(m[1]))} {cardinal(int(m[2]))}" if int(m[1]) + int(m[2]) == 100 else m[0]),
     # telephones, addresses of machines, versions
-    (r"(?<![\w.])(?:25[0-5]|2[0-4]\d|1?\d?\d)(?:\.(?:25[0-5]|2[0-4]\d|1?\d?\d)){3}(?![\w.]\d)", lambda m: " dot ".join(map(digits, m[0].split(".")))),
+    (rf"(?<![\w.]){IPV4}(?![\w.]\d)", lambda m: " dot ".join(map(digits, m[0].split(".")))),
     (r"(?<![\w.-])(?:\+?1[\s.-]?)?(?:\(\d{3}\)[\s.-]?\d{3}[\s.-]|\d{3}([.-])\d{3}\1|\b(?<=\+1 )\d{3} \d{3} )\d{4}(?![\w-])", _telephone),
     (r"(?<![\w.])\+\d{1,3}(?:[\s.-]?\(?\d{1,5}\)?){2,6}(?!\d)", _telephone),
     (r"(?i:(?<=call )|(?<=phone )|(?<=dial )|(?<=text )|(?<=tel )|(?<=tel\. )|(?<=fax )|(?=555-))\d{3}-\d{4}\b", _telephone),
@@ -105,7 +101,7 @@ NAMES: list[tuple[str, str | Callable[[re.Match], str]]] = [
     (r"\b911(?= (?:call|operator|dispatcher|emergency))", lambda m: digits(m[0])),
     (r"\bv(?:er)?\.?\s?(\d+(?:\.\d+)*)\b", r"version \1"),
     # places
-    (rf"\b(\d{{1,5}})([A-Z])? ((?:[NSEW]\.? )?(?:{_CAPITAL} ){{1,3}})({_either(_STREETS)})\b\.?", _address),
+    (rf"\b(\d{{1,5}})([A-Z])? ((?:[NSEW]\.? )?(?:{_CAPITAL} ){{1,3}})({any_of(_STREETS)})\b\.?", _address),
     (rf"\b((?!{_GREETED}){_CAPITAL}) (St|Ave|Rd|Ln|Blvd|Hwy|Pkwy|Dr)\b(?:\.|(?!\.))(?=\s*(?:$|[,;.:!?)]|[a-z]))", _street),
     (r"\bSt\.(?=\s*(?:$|[,;.]|[a-z]))", "Street"),
     (r"\b([A-Z]{2}) (\d{5})(?:-(\d{4}))?\b",
@@ -119,9 +115,9 @@ NAMES: list[tuple[str, str | Callable[[re.Match], str]]] = [
     (r"\bet al\.", "et al"), (r"\ba\.k\.a\.", "also known as"), (r"\bPh\.\s?D\b\.?", lambda m: "PhD" + stop(m)),
     (r"\bLt\.? Col\.", "Lieutenant Colonel"),
     (r"\b(Motor|Steel|Oil|Trading|Publishing|Insurance|& [A-Z]\w+|[A-Z]\w+) Co\.", lambda m: f"{m[1]} Company" + stop(m)),
-    (rf"\b({_either(_BEFORE_NUMBERS)})\.\s?(?=\d)", lambda m: _BEFORE_NUMBERS[m[1]] + " "),
+    (rf"\b({any_of(_BEFORE_NUMBERS)})\.\s?(?=\d)", lambda m: _BEFORE_NUMBERS[m[1]] + " "),
     (r"\b(Apt|Ste|Ext)\s(?=\d)", lambda m: _BEFORE_NUMBERS[m[1]] + " "),
-    (rf"\b({_either(_SHORT)})\.", lambda m: _SHORT[m[1]]),
+    (rf"\b({any_of(_SHORT)})\.", lambda m: _SHORT[m[1]]),
     (r"\b((?:[A-Za-z]\.){2,})(?<![AaPp]\.[Mm]\.)", lambda m: m[1].replace(".", "").upper() + stop(m)),
     # Roman numerals
     (rf"\b((?:{_COUNTED}) )I\b(?!'|{_PRONOUN})", r"\1one"), (r"\b(type )I(?= (?:error|diabetes|collagen))", r"\1one"),

@@ -20,7 +20,6 @@ from fractions import Fraction
 from functools import partial
 from itertools import accumulate
 from operator import itemgetter
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,15 +27,15 @@ import torch
 from PIL import Image as Pillow
 from PIL import ImageOps
 
+from sensorium.codecs.ffmpeg import open_container, picture_tracks
 from sensorium.codecs.frames import TURNS, WHITE, Frames, read_animation
 from sensorium.codecs.pictures import MAX_BYTES, MAX_PIXELS, MAX_SIDE, on_paper, rgb
 from sensorium.codecs.vision import VisionCodec
-from sensorium.files import hint
-from sensorium.types import ConfigError, Image, MediaError, Video
+from sensorium.files import open_file
+from sensorium.types import Image, MediaError, Video
 
 __all__ = ["read_frames"]
 
-CONTAINERS = "matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,ogg,avi,asf,flv,mpegts,mpeg,gif"
 STREAMS = ("mpegts", "mpeg")  # that are joined by writing one behind the other
 LEAD_S = 0.1  # sound may begin so much before the picture only because its coding has a run-up
 SEEN_THROUGH = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # FFmpeg's own decoders of these leave transparency out
@@ -57,7 +56,7 @@ def read_frames(video: Video, stack: ExitStack) -> Frames:
     if isinstance(source, torch.Tensor):
         return _given(video, source)
     name = "the video" if isinstance(source, bytes) else str(source)[:200]
-    file = io.BytesIO(source) if isinstance(source, bytes) else stack.enter_context(_file(source))
+    file = io.BytesIO(source) if isinstance(source, bytes) else stack.enter_context(open_file(source, "a video file"))
     start, size = file.read(12), file.seek(0, 2)
     animated = start[:8] == b"\x89PNG\r\n\x1a\n" or (start[:4] == b"RIFF" and start[8:] == b"WEBP") or (start[:4] == b"GIF8" and size <= MAX_BYTES)
     if animated or start[4:] in (b"ftypavif", b"ftypavis"):
@@ -83,13 +82,6 @@ def _given(video: Video, x_FCHW: torch.Tensor) -> Frames:
         raise MediaError(f"a decoded video came with {video.rate_hz} frames a second; give Video(tensor, rate_hz=...)")
     rate_hz = float(video.rate_hz)
     return Frames([index / rate_hz for index in range(len(x_FCHW))], len(x_FCHW) / rate_hz, rate_hz, pictures)
-
-
-def _file(path: str | Path) -> Any:
-    try:
-        return open(path, "rb")
-    except (OSError, ValueError) as error:
-        raise MediaError(f"{str(path)[:200]!r} cannot be read ({str(error)[:80]}); wanted a video file{hint(path)}") from error
 
 
 class _Packet(NamedTuple):
@@ -216,19 +208,11 @@ class _Film:
 
 
 def _opened(name: str, file: Any, stack: ExitStack) -> tuple[Any, Any]:
-    """Container and picture track. The empty list of protocols keeps a playlist from opening other files or addresses."""
-    try:
-        import av
-        from av.stream import Disposition
-    except ImportError as error:
-        raise ConfigError("videos are decoded by PyAV, which is not installed; run: pip install 'sensorium[speech]'") from error
-    try:
-        file.seek(0)
-        options = {"format_whitelist": CONTAINERS, "protocol_whitelist": "none"}
-        container = stack.enter_context(av.open(file, mode="r", options=options, metadata_errors="ignore"))
-    except (av.FFmpegError, ValueError, OSError, MemoryError) as error:
-        raise MediaError(f"{name} is not a video that can be read ({str(error)[:80]}); wanted mp4, webm, mov, avi, gif or the like") from error
-    tracks = [track for track in container.streams.video if not track.disposition & Disposition.attached_pic]
+    """Container and picture track."""
+    from av.stream import Disposition
+
+    container = open_container(name, file, stack)
+    tracks = picture_tracks(container)
     if not tracks:
         covers = "no pictures in it but a cover" if container.streams.video else "no pictures in it"
         raise MediaError(f"{name} has {covers}; wanted a video")

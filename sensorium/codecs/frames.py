@@ -103,7 +103,7 @@ def frame_durations(picture: Pillow.Image) -> list[float]:
 
 
 def read_animation(source: str | Path | bytes) -> Frames:
-    """Frames of an animated picture (WebP, PNG, GIF) on white paper; a still is one frame.
+    """Frames of an animated picture (WebP, PNG, GIF, AVIF) on white paper; a still is one frame.
 
     Raises:
         MediaError: as :func:`~sensorium.codecs.vision.load_image`.

@@ -8,25 +8,19 @@ Words come from jieba, readings from pypinyin; which tone a syllable takes besid
 
 from __future__ import annotations
 
-import re
-import unicodedata
-
 from sensorium.codecs.mandarin_numbers import HAN, RULES, cardinal, digits
 from sensorium.codecs.readings import read
+from sensorium.codecs.rules import compiled, rewrite
 
 __all__ = ["cardinal", "digits", "HAN", "spoken", "syllables"]
 
 _NUMERALS = set("零一二三四五六七八九十百千万亿点两")
-_COMPILED = [(re.compile(pattern), made) for pattern, made in RULES]
-_CLEAN = str.maketrans({"㎡": "m²", "㎥": "m³", "㎢": "km²", "№": "No.", "µ": "μ", "º": "°", **{chr(0x2080 + i): str(i) for i in range(10)}})
+_RULES = compiled(RULES)
 
 
 def spoken(text: str) -> str:
     """Chinese text with its numbers, dates, money and units in characters; punctuation stays."""
-    text = re.sub("[℃℉㎀-㏟Ⅰ-ⅿ]", lambda m: unicodedata.normalize("NFKC", m[0]), text.translate(_CLEAN))
-    for pattern, made in _COMPILED:
-        text = pattern.sub(made, text)
-    return text.strip()
+    return rewrite(text, _RULES, {"№": "No.", "µ": "μ"})
 
 
 def syllables(text: str) -> list[list[str]]:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable
 from decimal import Decimal
+
+from sensorium.codecs.rules import IPV4, Rule, any_of
 
 __all__ = ["cardinal", "digits", "HAN", "RULES", "value"]
 
@@ -151,16 +152,12 @@ def _power(match: re.Match) -> str:
     return f"{said}的{'平方' if raised == '2' else value(raised) + '次方' if raised[0] != '-' else '负' + value(raised[1:]) + '次方'}"
 
 
-def _either(names: dict[str, str]) -> str:
-    return "|".join(sorted(map(re.escape, names), key=len, reverse=True))
-
-
-_UNIT = rf"({_either(_UNITS)})([²³]|\^[23])?(?:/({_either(_PER)})([²³]|\^[23])?)?(?![A-Za-z°²\d])"
-_SCALE = rf"\s?(万亿|[百千]?[万亿]|(?i:{_either(dict.fromkeys(_SCALES, ''))})(?![A-Za-z]))?"
+_UNIT = rf"({any_of(_UNITS)})([²³]|\^[23])?(?:/({any_of(_PER)})([²³]|\^[23])?)?(?![A-Za-z°²\d])"
+_SCALE = rf"\s?(万亿|[百千]?[万亿]|(?i:{any_of(dict.fromkeys(_SCALES, ''))})(?![A-Za-z]))?"
 _TERM = r"(?:\d+(?:\.\d+)?[a-z]?|[A-Za-z])[²³]?"
 _MINUS = {"-": "减", "−": "减", "–": "减", "/": "除以", "*": "乘以"}
 
-NAMES: list[tuple[str, str | Callable[[re.Match], str]]] = [
+NAMES: list[Rule] = [
     (r"(?:https?://|www\.)[\w.~/-]*[\w/]|[\w.+-]+@[\w-]+(?:\.[A-Za-z]\w+)+|"
      r"(?<![A-Za-z])[a-z][a-z\d-]*(?:\.[a-z\d-]+)*\.(?:com|org|net|cn|io|ai|edu|gov)(?![A-Za-z])(?:/[A-Za-z\d./_-]*[A-Za-z\d])?",
      _link),
@@ -186,7 +183,7 @@ NAMES: list[tuple[str, str | Callable[[re.Match], str]]] = [
     (r"([歼运轰直苏图]|东风|长征|神舟|嫦娥|天宫|米格|伊尔|阿波罗|北斗)-(?=\d)", r"\1"), (r"(?<=[A-Za-z])-(?=\d)", " "),
     (r"(?<!\d)(\d{1,2})[·•・](\d{1,2})(?!\d)", lambda m: digits(m[1] + m[2])),
     (r"(?<![\d.])(\d{3,4})(?=事件|事变|晚会|大促|购物节|工作制)", lambda m: digits(m[1])),
-    (r"(?<![\d.])(?:25[0-5]|2[0-4]\d|1?\d?\d)(?:\.(?:25[0-5]|2[0-4]\d|1?\d?\d)){3}(?![\d.])", lambda m: "点".join(map(digits, m[0].split(".")))),
+    (rf"(?<![\d.]){IPV4}(?![\d.])", lambda m: "点".join(map(digits, m[0].split(".")))),
 ]
 
 
@@ -195,7 +192,7 @@ def _in_row(text: str) -> str:
     return "二" if text == "2" else value(text)
 
 
-DATES: list[tuple[str, str | Callable[[re.Match], str]]] = [
+DATES: list[Rule] = [
     (r"(?<!\d)(\d{4})([-/.])(\d{1,2})\2(\d{1,2})(?!\d)(?:T(?=\d))?", _date),
     (rf"(?<!\d)([12]\d{{3}})年?{_TO}([12]\d{{3}})(?=年|学年|赛季|财年)", lambda m: f"{digits(m[1])}到{digits(m[2])}"),
     (r"(?<!\d)([1-9]\d?00)年(?=历史|前|多|的历史|以)", lambda m: cardinal(int(m[1])) + "年"),
@@ -213,17 +210,17 @@ DATES: list[tuple[str, str | Callable[[re.Match], str]]] = [
     (r"(\d+)[:：](?=\d)", r"\1比"),
 ]
 
-MEASURED: list[tuple[str, str | Callable[[re.Match], str]]] = [
+MEASURED: list[Rule] = [
     (rf"(?<![\w.]){_TERM}(?:\s?[-−–+*/×÷]\s?{_TERM})+\s?(?==)|(?<==)\s?{_TERM}(?:\s?[-−–+*/×÷]\s?{_TERM})+(?!\w)",
      lambda m: re.sub(r"(?<=[\w²³])\s?([-−–*/])\s?(?=\w)", lambda sign: _MINUS[sign[1]], m[0])),
     (r"(\d)e([+-]?\d+)(?!\d)|(\d\.\d+)E([+-]?\d+)(?!\d)", lambda m: f"{m[1] or m[3]}乘以10^{(m[2] or m[4]).lstrip('+')}"),
     (r"½", "1/2"), (r"¼", "1/4"), (r"¾", "3/4"), (r"⅓", "1/3"), (r"⅔", "2/3"),
     (rf"(?<![A-Za-z\d.])([{''.join(_MONEY)}])\s?({_NUMBER}){_TO}[{''.join(_MONEY)}]?({_NUMBER}){_SCALE}",
      lambda m: f"{value(m[2])}到{_scaled(m[3], m[4])}{_MONEY[m[1]]}"),
-    (rf"(?<![A-Za-z])({_either(_COUNTRIES)})\$\s?({_NUMBER}){_SCALE}", lambda m: _scaled(m[2], m[3]) + _COUNTRIES[m[1]]),
+    (rf"(?<![A-Za-z])({any_of(_COUNTRIES)})\$\s?({_NUMBER}){_SCALE}", lambda m: _scaled(m[2], m[3]) + _COUNTRIES[m[1]]),
     (rf"([{''.join(_MONEY)}])\s?({_NUMBER}){_SCALE}", lambda m: _scaled(m[2], m[3]) + _MONEY[m[1]]),
-    (rf"(?<![A-Za-z])({_either(_CODES)})\s?({_NUMBER}){_SCALE}", lambda m: _scaled(m[2], m[3]) + _CODES[m[1]]),
-    (rf"({_NUMBER}){_SCALE}\s?({_either(_CODES)})(?![A-Za-z])", lambda m: _scaled(m[1], m[2]) + _CODES[m[3]]),
+    (rf"(?<![A-Za-z])({any_of(_CODES)})\s?({_NUMBER}){_SCALE}", lambda m: _scaled(m[2], m[3]) + _CODES[m[1]]),
+    (rf"({_NUMBER}){_SCALE}\s?({any_of(_CODES)})(?![A-Za-z])", lambda m: _scaled(m[1], m[2]) + _CODES[m[3]]),
     (rf"(?<![A-Za-z\d.])({_NUMBER})(?:%?){_TO}({_NUMBER})\s?%", lambda m: f"百分之{value(m[1])}到百分之{value(m[2])}"),
     (rf"(?<![A-Za-z\d.%])-\s?({_NUMBER})\s?%", lambda m: f"负百分之{value(m[1])}"),
     (r"(?<![\d.])100\s?%", "百分之百"),
@@ -237,7 +234,7 @@ MEASURED: list[tuple[str, str | Callable[[re.Match], str]]] = [
     (rf"(\d)\+(?={_MEASURE}|年|月)", r"\1多"),
 ]
 
-RULES: list[tuple[str, str | Callable[[re.Match], str]]] = [
+RULES: list[Rule] = [
     *NAMES, *DATES, *MEASURED,
     (rf"(?<=[\d之零一二三四五六七八九十百千万]){_TO}(?=\d|百分之)", "到"),
     (rf"(?<![A-Za-z\d.,])2(?=(?!分之)(?:{_MEASURE}))", "两"),

@@ -19,14 +19,16 @@ from typing import Any
 
 from PIL import Image as Pillow
 
-from sensorium.files import claimed, hint
-from sensorium.types import Audio, Image, Media, MediaError, Text, Video
+from sensorium.codecs.containers import heif_kind, is_raw, is_tga
+from sensorium.codecs.ffmpeg import open_container, picture_tracks
+from sensorium.files import claimed, hint, open_file
+from sensorium.types import Audio, ConfigError, Image, Media, MediaError, Text, Video
 
 __all__ = ["files_of", "Kind", "kind_of", "Listing", "medium", "read_text"]
 
 HEAD = 4096  # bytes that tell a kind; the longest look is for a packet of MPEG-TS
 LONGEST_TEXT = 4 * 2**20
-CONTAINERS = "matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,ogg,avi,asf,flv,mpegts,mpeg,mpegvideo"
+SPELLED = ("MP3", "MP4", "M4A", "MKV", "MPEG", "MPEG-TS", "HEIC", "HDR", "SVG", "SQLITE", "ELF", "FLV")  # said with a vowel first
 MOVING = ("GIF", "PNG", "WEBP", "AVIF")  # several frames of these are one after the other in time; of TIFF, ICO and MPO they are not
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class Kind:
     moving: bool = False
 
     def __str__(self) -> str:
-        article = "an" if self.name[:1] in "AEFHILMNORSX" and self.name.isupper() else "a"
+        article = "an" if self.name in SPELLED or self.name[:1] in "AEIO" else "a"
         noun = {"image": " picture", "audio": " sound", "video": " moving picture" if self.moving else " film"}.get(self.modality, "")
         return {"text": "a text", "empty": "empty", "": "of no kind that is known"}.get(self.name, f"{article} {self.name}{noun}")
 
@@ -69,7 +71,6 @@ _MARKS = (
     (0, b"%PDF", "PDF", ""), (0, b"PK\x03\x04", "ZIP", ""), (0, b"\x1f\x8b", "GZIP", ""), (0, b"7z\xbc\xaf'\x1c", "7Z", ""), (0, b"Rar!", "RAR", ""),
     (0, b"\xd0\xcf\x11\xe0", "OLE", ""), (0, b"\x7fELF", "ELF", ""), (0, b"SQLite format 3", "SQLITE", ""), (0, b"GGUF", "GGUF", ""),
 )
-_BRANDS = {b"avif": "AVIF", b"avis": "AVIF", **dict.fromkeys((b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"), "HEIC")}
 
 
 def kind_of(source: str | Path | bytes) -> Kind:
@@ -80,16 +81,8 @@ def kind_of(source: str | Path | bytes) -> Kind:
     """
     if isinstance(source, bytes):
         return _told(io.BytesIO(source))
-    path = Path(source)
-    try:
-        if not path.is_file():
-            raise MediaError(f"{str(path)[:200]} is {'a folder' if path.is_dir() else 'missing'}; wanted a file{hint(path)}")
-        with open(path, "rb") as file:
-            return _told(file)
-    except (OSError, ValueError) as error:
-        if isinstance(error, MediaError):
-            raise
-        raise MediaError(f"{str(path)[:200]!r} cannot be read ({str(error)[:80]}); wanted a file") from error
+    with open_file(source, "a file") as file:
+        return _told(file)
 
 
 def medium(path: str | Path) -> Text | Media:
@@ -190,10 +183,10 @@ def _told(file: Any) -> Kind:
 
 def _format(head: bytes, file: Any) -> tuple[str, str]:
     """Format and modality by the first bytes; a few formats have no mark, and are told by fields that must fit each other."""
+    if is_raw(head):
+        return "camera raw", ""
     if head[4:8] == b"ftyp":
-        size = min(struct.unpack(">I", head[:4])[0], 256)
-        brands = [head[8:12], *(head[at : at + 4] for at in range(16, size - 3, 4))]
-        found = next((_BRANDS[brand] for brand in brands[:1] + [b for b in brands[1:] if b in (b"avif", b"heic", b"heix")] if brand in _BRANDS), None)
+        found = heif_kind(head)
         return (found, "image") if found else ("MP4", "film")
     if _readable(head):  # before the marks: many of them are letters
         return next(((name, modality) for name, modality, fits in _IN_LETTERS if fits(head)), ("text", "text"))
@@ -203,7 +196,7 @@ def _format(head: bytes, file: Any) -> tuple[str, str]:
     for name, modality, fits in _UNMARKED:
         if fits(head):
             return name, modality
-    if _is_tga(head, file):
+    if is_tga(head, file.seek(0, io.SEEK_END)):
         return "TGA", "image"
     return ("", "") if re.search(rb"[\0-\x08\x0e-\x1a\x7f]", head) else ("text", "text")  # in an encoding that read_text refuses by name
 
@@ -233,20 +226,6 @@ def _is_adts(head: bytes) -> bool:
 def _is_transport(head: bytes) -> bool:
     """Packets of MPEG-TS begin every 188 bytes, on discs every 192 after a stamp of four."""
     return any(len(head) > at + 2 * step and all(head[at + step * n] == 0x47 for n in range(3)) for at, step in ((0, 188), (4, 192)))
-
-
-def _is_tga(head: bytes, file: Any) -> bool:
-    """A signature at the end, or a header whose every field is one that is in use."""
-    file.seek(0, io.SEEK_END)
-    size = file.tell()
-    file.seek(max(size - 26, 0))
-    if file.read().endswith(b"TRUEVISION-XFILE.\0"):
-        return True
-    if len(head) < 18:
-        return False
-    mapped, kind, colours, (wide, high, depth, flags) = head[1], head[2], struct.unpack("<H", head[5:7])[0], struct.unpack("<HHBB", head[12:18])
-    return (mapped, kind) in ((0, 2), (0, 3), (0, 10), (0, 11), (1, 1), (1, 9)) and wide > 0 and high > 0 and depth in (8, 15, 16, 24, 32) \
-        and flags & 0xC0 == 0 and (mapped == 1) == (colours > 0)
 
 
 _UNMARKED: tuple[tuple[str, str, Callable[[bytes], bool]], ...] = (
@@ -283,16 +262,13 @@ def _moves(file: Any) -> bool:
 
 def _film(name: str, file: Any) -> Kind:
     """A container by its tracks. One that PyAV does not open is called a film, and says what is wrong when it is looked at."""
-    try:
-        import av
-    except ImportError:  # whoever decodes it says what is missing
-        return Kind(name, "audio" if name == "OGG" else "video", sound=True)
     with ExitStack() as stack:
         try:
-            options = {"format_whitelist": CONTAINERS, "protocol_whitelist": "none"}
-            container = stack.enter_context(av.open(file, mode="r", options=options, metadata_errors="ignore"))
-        except (av.FFmpegError, ValueError, OSError, MemoryError):
+            container = open_container(name, file, stack)
+        except ConfigError:
+            return Kind(name, "audio" if name == "OGG" else "video", sound=True)
+        except MediaError:
             return Kind(name, "video", sound=True)
-        pictures = [track for track in container.streams.video if not track.disposition & av.stream.Disposition.attached_pic]
+        pictures = picture_tracks(container)
         heard = bool(container.streams.audio)
         return Kind(name, "video", sound=heard) if pictures or not heard else Kind("M4A" if name == "MP4" else name, "audio")

@@ -23,7 +23,7 @@ from PIL import ImageOps, TiffImagePlugin
 from sensorium.codecs.colours import to_srgb
 from sensorium.codecs.containers import avif_profile, inner_sizes, is_heic, is_jxl, is_tga, jp2_profile, png_profile, tidy_png, unread
 from sensorium.codecs.depths import eight_bits
-from sensorium.files import hint
+from sensorium.files import open_file
 from sensorium.types import ConfigError, MediaError
 
 __all__ = [
@@ -103,17 +103,13 @@ def read_bytes(source: str | Path | bytes) -> tuple[str, bytes]:
         if len(data) > MAX_BYTES:
             raise MediaError(f"{name} has {len(data) / 2**20:.0f} MB, wanted at most {MAX_BYTES // 2**20}")
     else:
-        path = Path(source)
-        name = str(path)
-        try:
-            if not path.is_file():
-                what = "a folder" if path.is_dir() else "missing"
-                raise MediaError(f"{name} is {what}; wanted a picture file{hint(path)}")
-            if path.stat().st_size > MAX_BYTES:
-                raise MediaError(f"{name} has {path.stat().st_size / 2**20:.0f} MB, wanted at most {MAX_BYTES // 2**20}; make it smaller")
-            data = path.read_bytes()
-        except OSError as error:
-            raise MediaError(f"{name[:200]} cannot be read ({error.strerror}); wanted a picture file") from error
+        name = str(source)[:200]
+        with open_file(source, "a picture file") as file:
+            size = file.seek(0, 2)
+            if size > MAX_BYTES:
+                raise MediaError(f"{name} has {size / 2**20:.0f} MB, wanted at most {MAX_BYTES // 2**20}; make it smaller")
+            file.seek(0)
+            data = file.read()
     if not data:
         raise MediaError(f"{name} is empty; wanted a picture")
     return name, data

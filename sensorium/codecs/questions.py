@@ -6,18 +6,12 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections import Counter
 
-__all__ = ["choices_of", "foreign", "LANGUAGES", "side_of", "written_in"]
+from sensorium.languages import name_of, script_of, usual
 
-LANGUAGES = {"en": "English", "zh": "Chinese", "ja": "Japanese", "ko": "Korean", "ru": "Russian", "uk": "Ukrainian", "el": "Greek", "he": "Hebrew",
-             "ar": "Arabic", "fa": "Persian", "th": "Thai", "hi": "Hindi", "bn": "Bengali", "ta": "Tamil", "ka": "Georgian", "hy": "Armenian",
-             "de": "German", "fr": "French", "es": "Spanish", "it": "Italian", "pt": "Portuguese", "nl": "Dutch", "pl": "Polish", "tr": "Turkish",
-             "vi": "Vietnamese", "id": "Indonesian", "sv": "Swedish"}
-# The first word of a letter's name in Unicode -> the language that is written so, where no letter below says otherwise.
-_SCRIPTS = {"CJK": "zh", "HIRAGANA": "ja", "KATAKANA": "ja", "HANGUL": "ko", "CYRILLIC": "ru", "GREEK": "el", "HEBREW": "he", "ARABIC": "ar",
-            "THAI": "th", "DEVANAGARI": "hi", "BENGALI": "bn", "TAMIL": "ta", "GEORGIAN": "ka", "ARMENIAN": "hy"}
+__all__ = ["choices_of", "foreign", "side_of", "written_in"]
+
 _LETTERS = {"ru": (("uk", "іїєґ"),), "ar": (("fa", "پچژگ"),)}
 _SMALL_WORDS = {language: frozenset(words.split()) for language, words in {
     "en": "the a an is are was were what who where when why which how do does did of in on to and or for with this that it i you he she they we "
@@ -64,7 +58,7 @@ def written_in(text: str) -> str | None:
     script = "HIRAGANA" if kana and set(runs) <= {"HIRAGANA", "KATAKANA", "CJK"} else max(runs, key=runs.__getitem__)
     if script == "CJK" and not _CHINESE_WORDS.search(text) and len(latin) > len(re.findall(r"[一-鿿]", text)):
         return "en" if english else None  # a name in Chinese characters among English words
-    language = _SCRIPTS[script]
+    language = usual(script)
     return next((other for other, letters in _LETTERS.get(language, ()) if set(letters) & set(text.lower())), language)
 
 
@@ -78,16 +72,14 @@ def foreign(model: str, only: str | None, written: str | None) -> str:
     """
     if only is None or written is None or written in only.split():
         return ""
-    known = " and ".join(LANGUAGES.get(code, code) for code in only.split())
-    return f"the question is in {LANGUAGES.get(written, written)}, and {model} knows {known}"
+    known = " and ".join(name_of(code) for code in only.split())
+    return f"the question is in {name_of(written)}, and {model} knows {known}"
 
 
 def _script(letter: str) -> str | None:
-    """LATIN, or a name of ``_SCRIPTS``; None for what belongs to every script."""
-    if not letter.isalpha():
-        return None
-    name = unicodedata.name(letter, "").replace("HALFWIDTH ", "").split(" ")[0]
-    return name if name in _SCRIPTS or name == "LATIN" else None
+    """LATIN, or the script of a language that is known; None for what belongs to every script."""
+    script = script_of(letter) if letter.isalpha() else ""
+    return script if script == "LATIN" or usual(script) else None
 
 
 def _runs(text: str) -> list[tuple[str, str]]:

@@ -19,8 +19,9 @@ import numpy as np
 import torch
 
 from sensorium.codecs.channels import speakers_of
+from sensorium.codecs.ffmpeg import SOUNDS, open_container
 from sensorium.codecs.waves import check_rate
-from sensorium.files import hint
+from sensorium.files import open_file
 from sensorium.languages import code_of
 from sensorium.types import Audio, Media, MediaError
 
@@ -34,8 +35,6 @@ BAD_PACKETS = 50
 PLANES = 8  # of a frame with as many, PyAV 18.1.0 counts one plane too much: it is taken interleaved
 MAGIC = (b"RIFF", b"RIFX", b"RF64", b"fLaC", b"OggS", b"FORM", b".snd", b"riff", b"caff", b"NIST_1A",
          b"Creative Voice")  # not mp3: its decoder there prints what it dislikes
-CONTAINERS = ("matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,ogg,wav,w64,flac,mp3,aac,aiff,avi,asf,flv,mpegts,mpeg,amr,amrnb,amrwb,caf,au,ac3,eac3,"
-              "ape,wv,tta,loas,adx,dsf")
 ASIDE = ("comment", "visual_impaired", "hearing_impaired", "karaoke", "clean_effects", "descriptions", "lyrics")
 """What a track is for, where it is not the film's own sound."""
 
@@ -81,7 +80,7 @@ def open_sound(audio: Source, stack: ExitStack) -> Sound:
     if isinstance(source, bytes):
         name, file = "the sound", io.BytesIO(source)
     else:
-        name, file = str(source)[:200], stack.enter_context(_file(Path(source)))
+        name, file = str(source)[:200], stack.enter_context(open_file(source, "a sound file"))
     head = file.read(16)
     if not head:
         raise MediaError(f"{name} is empty; wanted a sound")
@@ -149,17 +148,6 @@ def _links(file: Any) -> list[_Link]:
     return [_Link(file, start, after) for start, after in zip(starts, [*starts[1:], end], strict=True)]
 
 
-def _file(path: Path) -> Any:
-    try:
-        if not path.is_file():
-            raise MediaError(f"{str(path)[:200]} is {'a folder' if path.is_dir() else 'missing'}; wanted a sound file{hint(path)}")
-        return open(path, "rb")
-    except (OSError, ValueError) as error:
-        if isinstance(error, MediaError):
-            raise
-        raise MediaError(f"{str(path)[:200]!r} cannot be read ({str(error)[:80]}); wanted a sound file") from error
-
-
 def _from_tensor(x_T: torch.Tensor, rate_hz: int | None) -> Sound:
     if x_T.dim() != 1 or not x_T.is_floating_point():
         raise MediaError(f"a decoded sound has shape {tuple(x_T.shape)} and type {x_T.dtype}, wanted float (T,) in -1..1; "
@@ -218,15 +206,11 @@ def _check_channels(name: str, channels: int) -> None:
 
 
 def _by_av(name: str, file: Any, stack: ExitStack, wanted: int | str | None) -> Sound:
-    """Through FFmpeg's libraries: everything else, and the sound of films.
-
-    The list of containers and the empty list of protocols keep a playlist from opening other files or addresses.
-    """
+    """Through FFmpeg's libraries: everything else, and the sound of films."""
+    container = open_container(name, file, stack, SOUNDS)
     import av
 
     try:
-        options = {"format_whitelist": CONTAINERS, "protocol_whitelist": "none"}
-        container = stack.enter_context(av.open(file, mode="r", options=options, metadata_errors="ignore"))
         tracks = list(container.streams.audio)
         track = _choose(name, tracks, wanted)
         track.thread_type = "AUTO"

@@ -2,7 +2,7 @@
 
 Letters: L media, N rows of x, D width in, O width out, C channels, H W pixels.
 
-    weights       (O, ...) -> codes -127..127, by each output's largest magnitude; laid out once, for this processor
+    weights       (O, ...) -> codes -127..127 (on processors without VNNI -63..63), by each output's largest magnitude; laid out once
     activations   (N, D)   -> codes 0..255, by each row's (of pictures: each one's) range, anew every time
     codes x codes -> whole numbers -> times both scales, plus bias, in x's format
 
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
+from functools import cache
 
 import torch
 from torch import nn
@@ -53,9 +54,19 @@ def round_rows(x_ND: torch.Tensor, even: bool = True) -> tuple[torch.Tensor, tor
     return code_ND, scale_N, zero_N
 
 
+@cache
+def _most() -> int:
+    """The largest code of a weight. Without VNNI two products are added in 16 bits, which do not hold 2 x 255 x 127: the sum stops at their end."""
+    code_ND, weight_OD = torch.full((LEAST, LEAST), 255, dtype=torch.uint8), torch.full((LEAST, LEAST), 127, dtype=torch.int8)
+    ones_O, zero_O = torch.ones(LEAST), torch.zeros(LEAST, dtype=torch.int32)
+    weight = torch.ops.onednn.qlinear_prepack(weight_OD, None)
+    sum_NO = torch.ops.onednn.qlinear_pointwise(code_ND, 1.0, 0, weight, ones_O, zero_O, None, 1.0, 0, torch.float32, "none", [], "")
+    return 127 if torch.equal(sum_NO, torch.full_like(sum_NO, LEAST * 255 * 127)) else 63
+
+
 def _coded(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Weights (O, ...) to int8 codes and float32 scales (O,)."""
-    scale_O = (weight.detach().float().flatten(1).abs().amax(dim=1) / 127).clamp(min=1e-12)
+    scale_O = (weight.detach().float().flatten(1).abs().amax(dim=1) / _most()).clamp(min=1e-12)
     return (weight.detach().float() / scale_O.view(-1, *[1] * (weight.dim() - 1))).round_().to(torch.int8), scale_O
 
 

@@ -24,7 +24,7 @@ from sensorium.types import ConfigError
 from sensorium.zoo.clip import vision_names
 from sensorium.zoo.llama import llama_decoder, llama_equals, llama_names, rope_settings, tied_head
 from sensorium.zoo.llava import chats
-from sensorium.zoo.published import LLAMA_LAYER, SILU, activation, filled, picture_codec, processor_keys, renamed, rope_keys
+from sensorium.zoo.published import CLIP_PICTURES, LLAMA_LAYER, SILU, activation, filled, picture_codec, processor_keys, renamed, rope_keys
 from sensorium.zoo.registry import Entry, register
 
 __all__ = ["idefics", "idefics_9b"]
@@ -36,7 +36,6 @@ FIXED = {"hidden_act": SILU, "tie_word_embeddings": False}
 VISION = {"embed_dim": 768, "image_size": 224, "intermediate_size": 5120, "patch_size": 14, "num_hidden_layers": 32, "num_attention_heads": 16,
           "num_channels": 3, "hidden_act": "gelu", "layer_norm_eps": 1e-5}
 PERCEIVER = {"resampler_n_latents": 64, "resampler_depth": 6, "resampler_n_heads": 16, "resampler_head_dim": 96, "qk_layer_norms_perceiver": False}
-MEANS = {"image_mean": (0.48145466, 0.4578275, 0.40821073), "image_std": (0.26862954, 0.26130258, 0.27577711)}
 _HELD = {**dict.fromkeys((
     "freeze_text_layers", "freeze_text_module_exceptions", "freeze_lm_head", "freeze_vision_layers", "freeze_vision_module_exceptions",
     "alpha_initializer", "alphas_initializer_range"), "for training"), "max_sequence_length": "max_position_embeddings by an older name",
@@ -141,7 +140,7 @@ def _ignored(name: str) -> str | None:
 def _image(config: dict[str, Any], settings: dict[str, Any]) -> MarkedCodec:
     size = settings.get("image_size") or (settings.get("size") or {}).get("height") or filled(config.get("vision_config") or {}, VISION)["image_size"]
     edge = "<fake_token_around_image>"
-    return MarkedCodec(picture_codec(size, "squash", {**MEANS, **settings}), edge, f"<image>{edge}")
+    return MarkedCodec(picture_codec(size, "squash", {**CLIP_PICTURES, **settings}), edge, f"<image>{edge}")
 
 
 PUBLISHED["idefics"] = Published(_spec, _rules, _ignored, image=_image, equals=llama_equals, keys={"config.json": KEYS, **processor_keys(SEEN)})

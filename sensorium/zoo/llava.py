@@ -26,13 +26,12 @@ from sensorium.zoo.published import CLIP_LAYER, CLIP_PICTURES, TOWER, activation
 from sensorium.zoo.qwen import KEYS as QWEN
 from sensorium.zoo.qwen import published_qwen, qwen_names
 from sensorium.zoo.registry import Entry, register
+from sensorium.zoo.siglip import VISION_DEFAULTS as siglip_defaults
 
 __all__ = ["chats", "ignored", "layout", "llava", "llava_7b", "llava_rules", "llava_spec", "module"]
 
 TOWER_DEFAULTS = {**vision_defaults, "hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16,
                   "image_size": 336, "patch_size": 14}
-SIGLIP_DEFAULTS = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12, "num_channels": 3,
-                   "image_size": 224, "patch_size": 16, "hidden_act": "gelu_pytorch_tanh", "layer_norm_eps": 1e-6}
 MISTRAL = {"num_key_value_heads": 8, "intermediate_size": 14_336, "sliding_window": 4096}
 KEYS = CONFIG | Keys(
     built=("projector_hidden_act", "vision_feature_layer", "multimodal_projector_bias", "image_token_index", "image_token_id",
@@ -87,7 +86,7 @@ def llava_spec(config: dict[str, Any]) -> sn.Model:
     filled(config, {}, {"vision_feature_select_strategy": ("default", "full")})
     vision, layer = config.get("vision_config") or {}, config.get("vision_feature_layer", -2)
     clip = _sees_as(config) == "clip_vision_model"
-    vision = filled(vision, TOWER_DEFAULTS if clip else SIGLIP_DEFAULTS, {"model_type": ("clip_vision_model", "siglip_vision_model")})
+    vision = filled(vision, TOWER_DEFAULTS if clip else siglip_defaults, {"model_type": ("clip_vision_model", "siglip_vision_model")})
     if not isinstance(layer, int):
         raise ConfigError(f"config.json sets vision_feature_layer to {layer!r}; only one layer is built")
     depth = vision["num_hidden_layers"] + 1 + layer if layer < 0 else layer
@@ -156,7 +155,7 @@ def ignored(name: str) -> str | None:
 def _image(config: dict[str, Any], settings: dict[str, Any]) -> sn.VisionCodec:
     vision = config.get("vision_config") or {}
     clip = _sees_as(config) == "clip_vision_model"
-    size = vision.get("image_size", (TOWER_DEFAULTS if clip else SIGLIP_DEFAULTS)["image_size"])
+    size = vision.get("image_size", (TOWER_DEFAULTS if clip else siglip_defaults)["image_size"])
     crops = "Siglip" not in str(settings.get("image_processor_type", ""))
     return picture_codec(size, fit_of(settings, size, crops), {**(CLIP_PICTURES if crops else {}), **settings})
 

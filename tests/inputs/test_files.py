@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from PIL import Image as Pillow
 import sensorium as sn
 from sensorium.codecs.audio import load_audio
 from sensorium.codecs.media import files_of, kind_of, medium
+from sensorium.codecs.pictures import open_picture
 
 from ..films import film
 
@@ -49,6 +51,35 @@ def test_tga_without_its_signature() -> None:
     whole = encoded("TGA")
     assert kind_of(whole[:18] + bytes(8 * 12 * 3)).name == "TGA"
     assert kind_of(bytes(300)).name == ""
+
+
+@pytest.mark.parametrize("data", [
+    b"II*\0\x10\0\0\0CR\2\0", b"\0\0\0\x18ftypcrx \0\0\0\1crx isom", b"FUJIFILMCCD-RAW 0201", b"IIRO\x08\0\0\0", b"IIU\0\x08\0\0\0"])
+def test_raw_files_of_cameras(data: bytes) -> None:
+    """Raw files of Canon (CR2, CR3), Fujifilm (RAF), Olympus (ORF) and Panasonic (RW2): refused by name; develop them first."""
+    assert str(kind_of(data + bytes(200))).startswith("a camera raw")
+    with pytest.raises(sn.MediaError, match="camera's raw file; develop it first"):
+        open_picture(data + bytes(200))
+
+
+def test_heif_by_its_brands() -> None:
+    """HEIF whose first brand is general (mif1): AVIF or HEIC by its other brands; of one that only lists mif1: HEIC."""
+    avif = encoded("AVIF")
+    size = int.from_bytes(avif[:4], "big")
+    assert avif[8:12] == b"avif" and b"mif1" in avif[16:size]
+    general = avif[:8] + b"mif1" + avif[12:16] + avif[16:size].replace(b"mif1", b"avif") + avif[size:]
+    assert kind_of(general).name == "AVIF" and open_picture(general).size == PICTURE.size
+    assert kind_of(b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic" + bytes(80)).name == "HEIC"
+    assert kind_of(b"\0\0\0\x14ftypmsf1\0\0\0\0msf1" + bytes(80)).name == "HEIC"
+
+
+def test_what_is_no_plain_file(tmp_path: Path) -> None:
+    """A pipe, a socket or a device: refused; nothing waits for it."""
+    os.mkfifo(tmp_path / "a.png")
+    film = sn.FramesCodec(sn.VisionCodec(16))
+    for read in (kind_of, open_picture, lambda path: load_audio(sn.Audio(path)), lambda path: film.encode(sn.Video(path))):
+        with pytest.raises(sn.MediaError, match="is no plain file; wanted"):
+            read(tmp_path / "a.png")
 
 
 @pytest.mark.parametrize("form", ["PNG", "GIF", "WEBP"])

@@ -10,6 +10,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -19,7 +20,6 @@ import sensorium as sn
 from sensorium.codecs.clips import load_video
 from sensorium.codecs.films import read_frames
 
-av = pytest.importorskip("av")
 RED, GREEN, BLUE, WHITE, GREY = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (128, 128, 128)
 PURE = (RED, GREEN, BLUE, WHITE)
 UNEVEN_MS = [0, *range(8000, 10000, 40)]  # 51 frames: one that is held for eight seconds, then 25 a second

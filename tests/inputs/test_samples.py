@@ -6,6 +6,7 @@ import base64
 import gzip
 import io
 import json
+import shutil
 import tarfile
 from collections import Counter
 from pathlib import Path
@@ -149,6 +150,18 @@ def test_datasets_saved_to_disk(tmp_path: Path) -> None:
     assert len(source) == 2 and shown(source[1]) == [("image", b"test"), "test!"]
     with pytest.raises(sn.MediaError, match="a dataset in test, train; give one of them"):
         sn.open_source(tmp_path / "all")
+    for name in ("train", "test"):
+        shutil.rmtree(tmp_path / "all" / name)
+    with pytest.raises(sn.MediaError, match="none of the splits"):
+        sn.open_source(tmp_path / "all")
+
+
+@pytest.mark.parametrize("name", ["shells.jsonl", "shells.json", "shells.csv.gz", "shells.parquet", "shells.arrow", "shells.tar", "shells"])
+def test_samples_that_are_not_there(tmp_path: Path, name: str) -> None:
+    """A file of samples that is missing: refused, with the nearest name there."""
+    (tmp_path / "shelves.jsonl").write_text("{}")
+    with pytest.raises(sn.MediaError, match="is missing; wanted a file of samples.*shelves.jsonl"):
+        sn.open_source(tmp_path / name)
 
 
 def test_folders_of_shards(tmp_path: Path) -> None:
