@@ -35,7 +35,7 @@ from sensorium.model import ModelNet
 from sensorium.spec import Spec, from_dict
 from sensorium.types import CheckpointError, ConfigError, Media, MediaError, Message, ModalityError, Patches, Text
 
-__all__ = ["Codecs", "codecs_of", "Desk", "warn_of_cuts", "TruncationWarning", "Value"]
+__all__ = ["Codecs", "codecs_of", "Desk", "TruncationWarning", "Value", "warn_of_cuts"]
 
 Value = str | Text | Media
 _SPECS = ("image", "audio", "video", "voice")
